@@ -1,0 +1,154 @@
+"""The driver: alternates blocks of all peers, each in its own process, and writes the results."""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.peers._machine import describe
+from benchmarks.peers._records import PEERS, Block, Failure, Outcome, Peer, Plan
+from benchmarks.peers._report import build, percentiles, render
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+
+# Beyond the two modes and the close: importing the peer, creating its database, counting.
+_OVERHEAD = 90.0
+
+_OFFLINE = {
+    "COMET_DISABLE_ANNOUNCEMENT": "1",
+    "COMET_ERROR_TRACKING_ENABLE": "false",
+    "COMET_INTERNAL_REPORTING": "false",
+    "COMET_INTERNAL_SENTRY_DSN": "",
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "NEPTUNE_MODE": "offline",
+    "OTEL_SDK_DISABLED": "false",
+    "WANDB_ERROR_REPORTING": "false",
+    "WANDB_MODE": "offline",
+    "WANDB_SILENT": "true",
+}
+
+
+def blocks_of(round_: int, peers: Sequence[Peer]) -> list[tuple[Peer, int]]:
+    """Return the order of one round: every peer as often as it repeats, shuffled."""
+    blocks = [(peer, repeat) for peer in peers for repeat in range(peer.repeats)]
+    random.Random(round_).shuffle(blocks)  # noqa: S311 -- the same order in every run
+    return blocks
+
+
+def run_block(peer: Peer, folder: Path, plan: Plan) -> Block | Failure:
+    """Measure one peer in a process group of its own, which is gone when this returns."""
+    folder.mkdir()
+    arguments = (peer.adapter, peer.distribution or "", str(folder), plan.model_dump_json())
+    log = folder / "output.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 -- our own module, fixed arguments
+            (sys.executable, "-P", "-m", "benchmarks.peers._measure", *arguments),
+            cwd=folder,
+            env=_environment(folder.parent),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        timed_out = _wait(process, 2 * plan.budget + plan.close_budget + _OVERHEAD)
+    result = folder / "block.json"
+    if result.exists():
+        return Block.model_validate_json(result.read_bytes())
+    return Failure("timed out" if timed_out else _last_words(log, folder, process.returncode))
+
+
+def _environment(root: Path) -> dict[str, str]:
+    paths = (str(ROOT), os.environ.get("PYTHONPATH", ""))
+    private = {"HOME": str(root), "TMPDIR": str(root)}
+    path = os.pathsep.join(filter(None, paths))
+    return {**os.environ, **_OFFLINE, **private, "PYTHONPATH": path}
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Wait, then end whatever is left of the process group; returns whether it timed out."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return True
+    else:
+        return False
+    finally:
+        _end_group(process)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    finally:
+        process.wait()
+
+
+def _last_words(log: Path, folder: Path, status: int) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+    text = last.replace(str(folder), "FOLDER").replace(str(ROOT), "ROOT").replace("|", "/")
+    return f"exit status {status}: {text[:200]}"
+
+
+def run_rounds(rounds: int, peers: Sequence[Peer], plan: Plan, root: Path) -> Iterator[Outcome]:
+    """Yield the blocks of all rounds as they are measured."""
+    for round_ in range(rounds):
+        for index, (peer, repeat) in enumerate(blocks_of(round_, peers)):
+            os.sync()  # the dirty pages of one peer are not the next one's wait
+            block = run_block(peer, root / f"{round_}-{index}", plan)
+            yield Outcome(peer, round_, repeat, block)
+
+
+def summary(outcome: Outcome) -> str:
+    """Describe one block in a line."""
+    head = f"round {outcome.round + 1}  {outcome.peer.name:36}"
+    if isinstance(outcome.block, Failure):
+        return f"{head} {outcome.block.reason}"
+    paced, flooded = percentiles(outcome.block.paced), percentiles(outcome.block.flooded)
+    return (
+        f"{head} paced {paced.p50:8.1f} {paced.p99:9.1f} us   "
+        f"flooded {flooded.p50:8.1f} {flooded.p99:9.1f} us (p50, p99)"
+    )
+
+
+def compare(rounds: int, peers: Sequence[Peer], plan: Plan) -> None:
+    """Measure, print as it goes, and write `results.md` and `results.json`."""
+    outcomes: list[Outcome] = []
+    load: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="peers-", ignore_cleanup_errors=True) as name:
+        for outcome in run_rounds(rounds, peers, plan, Path(name)):
+            if len(load) == outcome.round:
+                load.append(os.getloadavg()[0])
+            print(summary(outcome), flush=True)
+            outcomes.append(outcome)
+        machine = describe(Path(name), tuple(load))
+    assert len(outcomes) == rounds * sum(peer.repeats for peer in peers)
+    report = build(machine, plan, rounds, outcomes)
+    text = render(report)
+    print(f"\n{text}")
+    (HERE / "results.md").write_text(text, encoding="utf-8")
+    (HERE / "results.json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Read the command line and compare."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--calls", type=int, default=Plan().calls, help="per mode and block")
+    parser.add_argument("--only", default="", help="measure rows whose name contains this")
+    options = parser.parse_args()
+    peers = [peer for peer in PEERS if options.only in peer.name]
+    compare(options.rounds, peers, Plan(calls=options.calls))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Facts about the machine that a latency depends on; nothing that identifies it."""
+
+import os
+import platform
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Machine(BaseModel):
+    """Where and when the numbers were taken.
+
+    Attributes:
+        filesystem: Of the folder that the peers wrote to.
+        load: One-minute load average at the start of each round, peers' own load included.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+
+    date: str
+    cores: int
+    processor: str
+    memory_gib: float
+    system: str
+    filesystem: str
+    python: str
+    torch: str
+    load: tuple[float, ...]
+
+
+def describe(folder: Path, load: tuple[float, ...]) -> Machine:
+    """Describe this machine, and the file system that holds `folder`."""
+    return Machine(
+        date=datetime.now(UTC).date().isoformat(),
+        cores=os.cpu_count() or 0,
+        processor=_field(Path("/proc/cpuinfo"), "model name"),
+        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        system=f"{platform.system()} {platform.release().split('-')[0]}",
+        filesystem=_filesystem(folder.resolve()),
+        python=platform.python_version(),
+        torch=metadata.version("torch"),
+        load=load,
+    )
+
+
+def _field(file: Path, name: str) -> str:
+    values = (line.partition(":")[2].strip() for line in _lines(file) if line.startswith(name))
+    return next(values, "unknown")
+
+
+def _filesystem(folder: Path) -> str:
+    mounts = [line.split()[1:3] for line in _lines(Path("/proc/mounts"))]
+    holders = [(len(where), kind) for where, kind in mounts if folder.is_relative_to(where)]
+    return max(holders, default=(0, "unknown"))[1]
+
+
+def _lines(file: Path) -> Iterator[str]:
+    return iter(file.read_text(encoding="utf-8").splitlines() if file.exists() else ())

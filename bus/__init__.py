@@ -1,0 +1,243 @@
+"""The event bus of a training run: publish without waiting, keep everything, decide from anywhere.
+
+Each event where it fires in a training loop; those in parentheses are live-only and not even built
+unless somebody asked for them:
+
+```
+RunStarted                                     runtime.Run(...)
+  TrainerInitialized                           the loop and its state exist
+  TrainBegan                                   model, optimizer and data are ready
+  for epoch in epochs:
+      EpochBegan
+      for batches of one optimizer step:
+          (StepBegan)
+          for micro-batch in batches:
+              forward, backward
+              (SubstepEnded)                   unless it is the step's last
+          clip gradients
+          (OptimizerStepBegan)
+          optimizer.step()
+          (OptimizerStepEnded)
+          scheduler.step(), zero_grad(), step += 1
+          (StepEnded)
+          -- safe point --                     DecisionApplied for each request that takes effect
+          log:       MetricsLogged             run.log(...)
+          evaluate:  (PredictionStepEnded)*, MetricsLogged, Evaluated
+          save:      CheckpointSaved, ArtifactReady
+      EpochEnded                               then log, evaluate, save again
+  MetricsLogged, TrainEnded                    the summary; the best model is loaded
+  Predicted                                    after predict()
+  PushBegan                                    an upload to a hub begins
+RunEnded                                       outcome finished, failed, stopped, preempted
+
+at any time:  ParametersLogged  MetricDefined  TextLogged  MessageLogged  HistogramLogged
+              MediaLogged  SummaryLogged  ConsoleLineLogged  SystemMetricsLogged  AlertRaised
+from the bus: Gap (so many events were lost here, and why)  RequestRefused  SubscriberFailed
+```
+
+The training thread publishes and reads decisions; a writer thread journals; subscribers run on a
+loop thread. Reading a run (`JournalReader`, `RunInfo`, `run_state`) needs none of the three.
+"""
+
+from bus._bus import Account, Bus, BusOptions, Durability
+from bus._control import Control, Handle
+from bus._deciders import Decider
+from bus._deferred import DeviceValues
+from bus._errors import (
+    BusError,
+    ClosedError,
+    DeadlockError,
+    DecisionTimeoutError,
+    DeviceValueError,
+    EventDefinitionError,
+    LoggingError,
+    RunNotFoundError,
+)
+from bus._event import SCHEMA_VERSION, Event, Metrics, Text, UnknownEvent, decode, encode
+from bus._events import (
+    AlertRaised,
+    ArtifactReady,
+    CheckpointSaved,
+    ConsoleLineLogged,
+    DecisionApplied,
+    EpochBegan,
+    EpochEnded,
+    Evaluated,
+    Gap,
+    HistogramLogged,
+    JsonObject,
+    Level,
+    MediaLogged,
+    MessageLogged,
+    MetricDefined,
+    MetricsLogged,
+    OptimizerStepBegan,
+    OptimizerStepEnded,
+    Outcome,
+    ParametersLogged,
+    Predicted,
+    PredictionStepEnded,
+    PushBegan,
+    RequestRefused,
+    RunEnded,
+    RunStarted,
+    StepBegan,
+    StepEnded,
+    SubscriberFailed,
+    SubstepEnded,
+    SummaryLogged,
+    SystemMetricsLogged,
+    TextLogged,
+    TrainBegan,
+    TrainEnded,
+    TrainerInitialized,
+)
+from bus._inbox import MetricsDraft, OnFull
+from bus._lifetime import Closable, forget, track
+from bus._plain import (
+    is_exact_number,
+    looks_secret,
+    mask_urls,
+    plain,
+    plain_mapping,
+    show,
+    well_formed,
+)
+from bus._reader import Attempt, JournalReader, Record, Row
+from bus._registration import Decide, On, Registrar, Subscribe
+from bus._requests import (
+    Decision,
+    Evaluate,
+    Log,
+    Request,
+    Resolution,
+    Save,
+    SetLearningRate,
+    Stop,
+)
+from bus._rundir import (
+    JOURNAL_FOLDER,
+    AttemptInfo,
+    RunInfo,
+    RunState,
+    create_run_dir,
+    find_run,
+    folder_name,
+    next_attempt,
+    run_state,
+)
+from bus._statistics import (
+    DeciderStatistics,
+    LatencyHistogram,
+    Statistics,
+    SubscriberStatistics,
+)
+from bus._subscription import EventStream, Filter, OnError, Overflow, Subscription
+
+__all__ = [
+    "JOURNAL_FOLDER",
+    "SCHEMA_VERSION",
+    "Account",
+    "AlertRaised",
+    "ArtifactReady",
+    "Attempt",
+    "AttemptInfo",
+    "Bus",
+    "BusError",
+    "BusOptions",
+    "CheckpointSaved",
+    "Closable",
+    "ClosedError",
+    "ConsoleLineLogged",
+    "Control",
+    "DeadlockError",
+    "Decide",
+    "Decider",
+    "DeciderStatistics",
+    "Decision",
+    "DecisionApplied",
+    "DecisionTimeoutError",
+    "DeviceValueError",
+    "DeviceValues",
+    "Durability",
+    "EpochBegan",
+    "EpochEnded",
+    "Evaluate",
+    "Evaluated",
+    "Event",
+    "EventDefinitionError",
+    "EventStream",
+    "Filter",
+    "Gap",
+    "Handle",
+    "HistogramLogged",
+    "JournalReader",
+    "JsonObject",
+    "LatencyHistogram",
+    "Level",
+    "Log",
+    "LoggingError",
+    "MediaLogged",
+    "MessageLogged",
+    "MetricDefined",
+    "Metrics",
+    "MetricsDraft",
+    "MetricsLogged",
+    "On",
+    "OnError",
+    "OnFull",
+    "OptimizerStepBegan",
+    "OptimizerStepEnded",
+    "Outcome",
+    "Overflow",
+    "ParametersLogged",
+    "Predicted",
+    "PredictionStepEnded",
+    "PushBegan",
+    "Record",
+    "Registrar",
+    "Request",
+    "RequestRefused",
+    "Resolution",
+    "Row",
+    "RunEnded",
+    "RunInfo",
+    "RunNotFoundError",
+    "RunStarted",
+    "RunState",
+    "Save",
+    "SetLearningRate",
+    "Statistics",
+    "StepBegan",
+    "StepEnded",
+    "Stop",
+    "Subscribe",
+    "SubscriberFailed",
+    "SubscriberStatistics",
+    "Subscription",
+    "SubstepEnded",
+    "SummaryLogged",
+    "SystemMetricsLogged",
+    "Text",
+    "TextLogged",
+    "TrainBegan",
+    "TrainEnded",
+    "TrainerInitialized",
+    "UnknownEvent",
+    "create_run_dir",
+    "decode",
+    "encode",
+    "find_run",
+    "folder_name",
+    "forget",
+    "is_exact_number",
+    "looks_secret",
+    "mask_urls",
+    "next_attempt",
+    "plain",
+    "plain_mapping",
+    "run_state",
+    "show",
+    "track",
+    "well_formed",
+]

@@ -1,0 +1,358 @@
+"""Puts the parts together: one bus for one attempt and rank of a run."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from bus._control import Control
+from bus._deciders import Decider, Deciders, new_question
+from bus._deferred import DeferredMetrics, DeviceValues
+from bus._errors import ClosedError
+from bus._event import Event, encode
+from bus._inbox import Inbox, Journalled, MetricsDraft, OnFull, draft_size
+from bus._journal import Journal
+from bus._live import Body, LiveLoop
+from bus._registration import Registrar
+from bus._statistics import DeciderStatistics, LatencyHistogram, Statistics, SubscriberStatistics
+from bus._subscription import OnError, Subscription
+from bus._writer import Writer
+
+log = logging.getLogger("bus")
+
+Durability: TypeAlias = Literal["interval", "write"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BusOptions:
+    """How a bus trades latency, safety and memory.
+
+    Attributes:
+        flush_interval: Seconds that an event may wait in memory before it is written.
+        durability: Whether the writer thread journals ("interval") or the publishing thread itself
+            ("write": host values are in the file when publishing returns).
+        fsync: Seconds between syncs to disk, against power loss; None leaves it to the system.
+        on_full: What a full queue does: the oldest event makes room, or the publisher waits.
+        queue_events: Events that may wait for the writer.
+        queue_bytes: What heavy events among them may occupy.
+        device_events: Events that may wait for values from a device.
+        buffer_bytes: Encoded events kept in memory while the disk refuses.
+        segment_bytes: Size at which a journal file is closed and the next one opened.
+        quota_bytes: Journal size beyond which the oldest files are unlinked; None for never.
+    """
+
+    flush_interval: float = 0.05
+    durability: Durability = "interval"
+    fsync: float | None = None
+    on_full: OnFull = "drop_oldest"
+    queue_events: int = 65_536
+    queue_bytes: int = 64 << 20
+    device_events: int = 65_536
+    buffer_bytes: int = 16 << 20
+    segment_bytes: int = 64 << 20
+    quota_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.001 <= self.flush_interval <= 60:
+            raise ValueError(f"flush_interval={self.flush_interval} must be 0.001 to 60 seconds")
+        if self.durability not in ("interval", "write"):
+            raise ValueError(f'durability={self.durability!r} must be "interval" or "write"')
+        if self.on_full not in ("drop_oldest", "block"):
+            raise ValueError(f'on_full={self.on_full!r} must be "drop_oldest" or "block"')
+        if self.fsync is not None and self.fsync <= 0:
+            raise ValueError(f"fsync={self.fsync} must be seconds above 0, or None")
+        for name in (
+            "queue_events",
+            "queue_bytes",
+            "device_events",
+            "buffer_bytes",
+            "segment_bytes",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """How closing went.
+
+    Attributes:
+        written: Whether everything published is in the journal.
+        unwritten: Events that are not, because the disk refused or did not answer.
+        unread: Events that subscribers had not read, by subscriber.
+        abandoned: Subscribers that were still busy when the time was over.
+        seconds: How long closing took.
+    """
+
+    written: bool
+    unwritten: int
+    unread: dict[str, int]
+    abandoned: tuple[str, ...]
+    seconds: float
+
+
+class Bus(Registrar):
+    """The way of events and of decisions inside one process.
+
+    Publishing, requesting and subscribing may happen on any thread. Nothing here knows torch.
+
+    Args:
+        journal_folder: Where to keep events; None for a bus without memory.
+        rank: This process's rank in the run.
+        attempt: Which turn at the run this is.
+        options: Latency, safety and memory.
+    """
+
+    def __init__(
+        self,
+        journal_folder: Path | None,
+        *,
+        rank: int = 0,
+        attempt: int = 1,
+        options: BusOptions | None = None,
+    ) -> None:
+        options = options or BusOptions()
+        self.options = options
+        self.latency = LatencyHistogram()
+        self.control = Control(self.publish)
+        self._inbox = Inbox(
+            max_events=options.queue_events,
+            max_bytes=options.queue_bytes,
+            on_full=options.on_full,
+        )
+        self._journal = (
+            Journal(
+                journal_folder,
+                rank=rank,
+                attempt=attempt,
+                segment_bytes=options.segment_bytes,
+                buffer_bytes=options.buffer_bytes,
+                quota_bytes=options.quota_bytes,
+            )
+            if journal_folder is not None
+            else None
+        )
+        self._live = LiveLoop(self.control, self.publish)
+        self._deciders = Deciders(self._live, self.control)
+        self._rejected: dict[str, str] = {}
+        self._rejected_count = 0
+        self._started = time.monotonic()
+        self._closed = False
+        self._lock = threading.Lock()
+        self._writer = Writer(
+            self._inbox,
+            self._journal,
+            self._live,
+            self._deciders,
+            interval=options.flush_interval,
+            fsync=options.fsync,
+            device_limit=options.device_events,
+            reject=self.reject,
+        )
+        self._writer.start()
+        # The hot path of `runtime.Run.log`: one bound method less on it.
+        self.put_draft: Callable[[MetricsDraft], int] = (
+            self._write_draft
+            if options.durability == "write" and self._journal is not None
+            else self._inbox.put
+        )
+
+    def wants(self, kind: type[Event]) -> bool:
+        """Whether publishing an event of this class reaches anybody: live or the journal."""
+        return kind.durable or self._live.wants(kind) or bool(self._deciders.of(kind))
+
+    def publish(self, event: Event) -> None:
+        """Put an event on its way; waits for its deciders if it has any, and for nothing else."""
+        if self._deciders.all and not self._live.is_current_thread:
+            if self._deciders.of(type(event)):
+                self._publish_and_wait(event)
+                return
+        if not event.durable and not self._live.wants(type(event)):
+            return
+        if self.options.durability == "write" and self._write_event(event):
+            return
+        self._inbox.put_event(event)
+
+    def publish_metrics(self, draft: MetricsDraft) -> None:
+        """Put checked host numbers on their way; the caller hands the dictionary over."""
+        size = draft_size(draft[2])
+        if size and self.options.durability == "interval":
+            self._inbox.put_heavy(draft, size)
+        else:
+            self.put_draft(draft)
+
+    def publish_deferred(
+        self,
+        made: float,
+        step: int | None,
+        host: dict[str, float],
+        keys: frozenset[str],
+        device: DeviceValues,
+    ) -> None:
+        """Put numbers on their way of which some are still on a device."""
+        self._inbox.put(DeferredMetrics(made, step, host, keys, device))
+
+    def reject(self, key: str, reason: str) -> None:
+        """Count a value that cannot be logged; name its key the first time."""
+        self._rejected_count += 1
+        if key not in self._rejected and len(self._rejected) < 1000:
+            self._rejected[key] = reason
+            log.warning("%s is not logged: %s", key, reason)
+
+    def add_subscriber(self, subscription: Subscription, body: Body, on_error: OnError) -> None:
+        """Start a subscriber; what the decorators call.
+
+        Raises:
+            ClosedError: The bus is closed.
+        """
+        with self._lock:
+            self._refuse_closed(subscription.name)
+            subscription.name = self._unique(subscription.name)
+            self._live.add(subscription, body, on_error)
+
+    def add_decider(self, decider: Decider) -> None:
+        """Start asking a decider; what the decorator calls.
+
+        Raises:
+            ClosedError: The bus is closed.
+        """
+        with self._lock:
+            self._refuse_closed(decider.name)
+            decider.name = self._unique(decider.name)
+            self._deciders.add(decider)
+
+    def report_failure(self, subscription: Subscription, error: BaseException) -> None:
+        """Count a handler's failure."""
+        self._live.report_failure(subscription.name, error, subscription, retired=False)
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until everything published so far is written; tell whether that happened in time."""
+        drained = self._writer.drain(time.monotonic() + timeout)
+        return drained and (self._journal is None or self._journal.flush(force=True))
+
+    def statistics(self) -> Statistics:
+        """What happened so far; the counts add up whenever nobody publishes meanwhile."""
+        journal = self._journal
+        dropped = self._inbox.untold + (journal.lost if journal else self._writer.lost)
+        cpu = self._writer.cpu_seconds + self._live.cpu_seconds
+        return Statistics(
+            published=self._inbox.offered,
+            journalled=journal.written if journal else 0,
+            pending=self._inbox.pending
+            + (journal.pending if journal else 0)
+            + self._writer.device_pending,
+            device_pending=self._writer.device_pending,
+            dropped=dict(dropped),
+            rejected=dict(self._rejected),
+            rejected_count=self._rejected_count,
+            subscribers={s.name: self._subscriber(s) for s in self._live.subscriptions},
+            deciders={
+                d.name: DeciderStatistics(d.answered, d.late, d.failures)
+                for d in self._deciders.all
+            },
+            blockers={b.name: (b.where, b.seconds) for b in list(self._live.blockers.values())},
+            publish_samples=self.latency.count,
+            publish_p50_us=self.latency.quantile_us(0.5),
+            publish_p99_us=self.latency.quantile_us(0.99),
+            lag_seconds=self._writer.lag_seconds,
+            writer_cpu_seconds=self._writer.cpu_seconds,
+            live_cpu_seconds=self._live.cpu_seconds,
+            cpu_share=cpu / max(1e-9, time.monotonic() - self._started),
+            disk_error=str(journal.error) if journal and journal.error else None,
+        )
+
+    def close(self, timeout: float, last: Callable[[], Event] | None = None) -> Account:
+        """Flush, let subscribers finish, refuse what is still asked, write the last event, end.
+
+        Never takes longer than `timeout` by more than about a second.
+
+        Args:
+            timeout: Seconds for everything together.
+            last: Makes the event that ends the journal, when everything else is in it.
+        """
+        started = time.monotonic()
+        deadline = started + timeout
+        with self._lock:
+            if self._closed:
+                return Account(written=True, unwritten=0, unread={}, abandoned=(), seconds=0.0)
+            self._closed = True
+        reserve = min(1.0, timeout / 5)
+        self._writer.drain(deadline - reserve / 2, device_deadline=deadline - reserve)
+        self._live.catch_up(min(deadline - reserve / 2, time.monotonic() + timeout / 3))
+        self.control.close("the run ended")
+        self._writer.drain(deadline - reserve / 4, device_deadline=deadline - reserve / 3)
+        if last is not None:
+            self._inbox.put_event(last())
+        self._writer.drain(deadline)
+        self._inbox.closed = True
+        unread = {s.name: s.pending for s in self._live.subscriptions if s.pending}
+        abandoned = self._live.finish(min(deadline, time.monotonic() + timeout / 3))
+        ended = self._writer.stop(max(deadline, time.monotonic() + 0.2))
+        unwritten = self._inbox.pending + (self._journal.pending if self._journal else 0)
+        return Account(
+            written=ended and unwritten == 0,
+            unwritten=unwritten,
+            unread=unread,
+            abandoned=tuple(abandoned),
+            seconds=time.monotonic() - started,
+        )
+
+    def abandon(self) -> None:
+        """Take nothing any more and touch nothing: this is a forked child."""
+        self._closed = True
+        self._inbox.closed = True
+
+    def _publish_and_wait(self, event: Event) -> None:
+        question = new_question(event)
+        self._inbox.put(question)
+        self._inbox.wake.set()
+        self._deciders.wait(question)
+
+    def _write_event(self, event: Event) -> bool:
+        if self._journal is None or not event.durable or self._inbox.closed:
+            return False
+        try:
+            encoded = encode(event)
+        except Exception:  # noqa: BLE001 - the writer meets it again and counts it
+            return False
+        if not self._journal.write_through(encoded, event.time, keep=event.lifecycle):
+            return False
+        self._inbox.put(Journalled(event))
+        if event.urgent:
+            self._inbox.wake.set()
+        return True
+
+    def _write_draft(self, draft: MetricsDraft) -> int:
+        journal = self._journal
+        if journal is None or self._inbox.closed:
+            return self._inbox.put(draft)
+        encoded = self._writer.encode_draft(draft)
+        if encoded is None:
+            return 0
+        if not journal.write_through(encoded, draft[0]):
+            return self._inbox.put(draft)
+        return self._inbox.put(Journalled(draft))
+
+    def _subscriber(self, each: Subscription) -> SubscriberStatistics:
+        blocker = self._live.blockers.get(each.name)
+        return SubscriberStatistics(
+            offered=each.offered,
+            delivered=each.delivered,
+            skipped=each.skipped,
+            dropped=dict(each.dropped),
+            pending=each.pending,
+            failures=each.failures,
+            blocked_seconds=blocker.seconds if blocker else 0.0,
+        )
+
+    def _refuse_closed(self, name: str) -> None:
+        if self._closed:
+            raise ClosedError(f"the run has ended; {name!r} would never see an event")
+
+    def _unique(self, name: str) -> str:
+        taken = {s.name for s in self._live.subscriptions} | {d.name for d in self._deciders.all}
+        candidates = (f"{name}-{number}" for number in range(2, len(taken) + 3))
+        return name if name not in taken else next(c for c in candidates if c not in taken)

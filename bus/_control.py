@@ -1,0 +1,201 @@
+"""The channel by which decisions reach the training thread.
+
+`Control.request` may be called from any thread, task or signal handler and never waits; the
+training thread reads the channel at its safe points, at the cost of one look at an empty deque.
+Lock-free: a deque's append and popleft are atomic, and handles resolve exactly once.
+"""
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Generator
+from contextvars import ContextVar
+from typing import Final
+
+from pydantic import JsonValue
+
+from bus._errors import DeadlockError, DecisionTimeoutError
+from bus._event import Event
+from bus._events import DecisionApplied, RequestRefused
+from bus._inbox import Question
+from bus._requests import Decision, Request, Resolution, Stop, combine
+
+log = logging.getLogger("bus")
+
+current_subscriber: Final[ContextVar[str]] = ContextVar("current_subscriber", default="")
+"""The subscriber whose code runs in this context."""
+
+open_question: Final[ContextVar[Question | None]] = ContextVar("open_question", default=None)
+"""The question that the decider in this context is answering."""
+
+
+class Handle:
+    """What a request returns: await it, or `wait` for it from a thread.
+
+    It resolves when the request took effect at a safe point, or was refused; at the latest when
+    the run ends. Awaiting it inside a decider is an error, because the training thread that would
+    resolve it is waiting for that decider.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self._resolution: Resolution | None = None
+        self._arrived = threading.Event()
+        self._wakers: deque[Callable[[], None]] = deque()
+
+    @property
+    def done(self) -> bool:
+        """Whether it is resolved."""
+        return self._resolution is not None
+
+    def wait(self, timeout: float | None = None) -> Resolution:
+        """Block this thread until it is resolved.
+
+        Args:
+            timeout: Seconds to wait at most; None for as long as the run lives.
+
+        Raises:
+            DecisionTimeoutError: It was not resolved in time.
+            DeadlockError: Called inside a decider.
+        """
+        self._refuse_deadlock()
+        if not self._arrived.wait(timeout):
+            raise DecisionTimeoutError(f"{self.request.type} was not decided within {timeout} s")
+        assert self._resolution is not None
+        return self._resolution
+
+    def __await__(self) -> Generator[object, None, Resolution]:
+        """Wait in an asyncio task.
+
+        Raises:
+            DeadlockError: Awaited inside a decider.
+        """
+        self._refuse_deadlock()
+        return self._wait_in_loop().__await__()
+
+    async def _wait_in_loop(self) -> Resolution:
+        loop = asyncio.get_running_loop()
+        woken = asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(woken.set)
+
+        self._wakers.append(wake)
+        if self._resolution is None:
+            await woken.wait()
+        assert self._resolution is not None
+        return self._resolution
+
+    def _refuse_deadlock(self) -> None:
+        question = open_question.get()
+        if question is not None and not question.closed and self._resolution is None:
+            raise DeadlockError(
+                "a decider cannot wait for a request: the training thread that would apply it is "
+                "waiting for this decider. Return the request instead, or await it in a subscriber"
+            )
+
+    def resolve(self, resolution: Resolution) -> None:
+        """Say what became of the request; the first word counts."""
+        if self._resolution is not None:
+            return
+        self._resolution = resolution
+        self._arrived.set()
+        while self._wakers:
+            wake = self._wakers.popleft()
+            try:
+                wake()
+            except RuntimeError:  # its event loop is closed: nobody waits there any more
+                log.debug("the loop awaiting %s is gone", self.request.type)
+
+
+class Control:
+    """Carries requests to the training thread; users ask, the loop looks.
+
+    Args:
+        publish: Takes the events that say what was decided.
+    """
+
+    def __init__(self, publish: Callable[[Event], object]) -> None:
+        self._publish = publish
+        self._asked: deque[Handle] = deque()
+        self._standing = Decision()
+        self._closed_because: str | None = None
+        self._stop: Request | None = None
+
+    @property
+    def pending(self) -> int:
+        """Requests that wait for the next safe point."""
+        return len(self._asked)
+
+    @property
+    def stopped_by(self) -> Request | None:
+        """The first stop that took effect, or None."""
+        return self._stop
+
+    def request(self, request: Request) -> Handle:
+        """Ask for something; it takes effect at the training thread's next safe point.
+
+        Never waits. After the end of the run the handle comes back refused.
+        """
+        if not request.by:
+            who = current_subscriber.get() or f"thread {threading.current_thread().name}"
+            request = request.model_copy(update={"by": who})
+        handle = Handle(request)
+        self._asked.append(handle)
+        if self._closed_because is not None:
+            self._refuse_all(self._closed_because)
+        return handle
+
+    def safe_point(self, step: int) -> Decision:
+        """Take what was asked since the last call; called by the training thread between steps."""
+        if not self._asked:
+            return self._standing
+        return self._decide(step)
+
+    def close(self, why: str) -> None:
+        """Refuse what is still waiting and everything to come."""
+        self._closed_because = why
+        self._refuse_all(why)
+
+    def _decide(self, step: int) -> Decision:
+        handles = list(self._drain())
+        requests = tuple(handle.request for handle in handles)
+        decision = combine(requests, stopped=self._standing.stop)
+        for request in requests:
+            if isinstance(request, Stop) and self._stop is None:
+                self._stop = request
+                self._standing = Decision(stop=True)
+            self._publish(
+                DecisionApplied(
+                    step=step,
+                    request=_as_json(request),
+                    by=request.by,
+                    reason=request.reason,
+                )
+            )
+        for handle in handles:
+            handle.resolve(Resolution(applied=True, step=step))
+        return decision
+
+    def _refuse_all(self, why: str) -> None:
+        for handle in self._drain():
+            request = handle.request
+            handle.resolve(Resolution(applied=False, why=why))
+            self._publish(
+                RequestRefused(
+                    request=_as_json(request), by=request.by, reason=request.reason, why=why
+                )
+            )
+
+    def _drain(self) -> Generator[Handle, None, None]:
+        for _ in range(len(self._asked)):
+            try:
+                yield self._asked.popleft()
+            except IndexError:  # another thread took the rest
+                return
+
+
+def _as_json(request: Request) -> dict[str, JsonValue]:
+    data: dict[str, JsonValue] = request.model_dump(mode="json", exclude={"by", "reason"})
+    return data

@@ -1,0 +1,279 @@
+"""Reads a run's journal, also while it is being written; takes no lock and writes nothing.
+
+A line that is not terminated means *not yet* at the end of a rank's newest segment, and damage
+anywhere else. What a later attempt replaced is left out unless asked for.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import orjson
+from pydantic import JsonValue
+from pydantic_core import from_json
+
+from bus._errors import RunNotFoundError
+from bus._event import Event, decode
+from bus._events import Outcome, RunEnded, RunStarted
+from bus._lines import Line, SegmentName, list_segments, unpack
+from bus._rundir import JOURNAL_FOLDER, RunInfo
+
+_CHUNK: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event and its place in the journal."""
+
+    attempt: int
+    rank: int
+    seq: int
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line's JSON and its place, for readers of millions.
+
+    Attributes:
+        superseded: Whether a later attempt replaced it.
+        data: The event's fields; NaN and infinities are the strings "NaN", "Infinity" and
+            "-Infinity".
+    """
+
+    attempt: int
+    rank: int
+    seq: int
+    superseded: bool
+    data: dict[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One process's turn at the run, as its journal tells it.
+
+    Attributes:
+        started: In Unix seconds.
+        ended: None while it runs, and if it was killed.
+        outcome: None while it runs, and if it was killed.
+    """
+
+    number: int
+    started: float
+    resumed_from_step: int | None = None
+    ended: float | None = None
+    outcome: Outcome | None = None
+    error: str | None = None
+    reason: str | None = None
+
+
+class _Tail:
+    """Reads one segment from where it stopped last; keeps an unterminated line for later."""
+
+    def __init__(self, path: Path) -> None:
+        self.damage = 0
+        self._path = path
+        self._offset = 0
+        self._rest = b""
+
+    def lines(self, *, final: bool) -> Iterator[Line]:
+        """What is new; `final` when nothing can follow, which makes an open line damage."""
+        for chunk in self._chunks():
+            *whole, self._rest = (self._rest + chunk).split(b"\n")
+            for raw in whole:
+                line = unpack(raw)
+                if line is not None:
+                    yield line
+                elif raw:
+                    self.damage += 1
+        if final and self._rest:
+            self.damage += 1
+            self._rest = b""
+
+    def _chunks(self) -> Iterator[bytes]:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                while chunk := file.read(_CHUNK):
+                    self._offset += len(chunk)
+                    yield chunk
+        except FileNotFoundError:
+            return  # unlinked by a quota or by hand between listing and reading
+
+
+class JournalReader:
+    """The journal of the run in `run_dir`.
+
+    Raises:
+        RunNotFoundError: There is no such folder, or neither run.json nor a journal in it.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = Path(run_dir)
+        self._folder = self._run_dir / JOURNAL_FOLDER
+        self._tails: dict[SegmentName, _Tail] = {}
+        self._polled: dict[SegmentName, _Tail] = {}
+        self._polled_seq: dict[tuple[int, int], int] = {}
+        if not self._folder.is_dir():
+            RunInfo.load(self._run_dir)
+
+    @property
+    def damage(self) -> int:
+        """Damaged lines met in the latest reading; they were skipped."""
+        return sum(tail.damage for tail in self._tails.values())
+
+    @property
+    def size(self) -> int:
+        """Bytes the journal occupies now."""
+        paths = (self._folder / str(name) for name in list_segments(self._folder))
+        return sum(path.stat().st_size for path in paths if path.exists())
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Every attempt, oldest first; what the journal lost is filled in from run.json."""
+        known = {number: Attempt(number, 0.0) for number in self._attempt_numbers()}
+        info = self._info()
+        for each in info.attempts if info else ():
+            known[each.number] = Attempt(
+                each.number,
+                each.started,
+                each.resumed_from_step,
+                each.ended,
+                each.outcome,
+                each.error,
+                each.reason,
+            )
+        for number, record in self._first_records():
+            if isinstance(record, RunStarted):
+                known[number] = replace(
+                    known[number],
+                    started=record.time,
+                    resumed_from_step=record.resumed_from_step,
+                )
+        for segment, _, line in self._read(types={"run_ended"}, superseded=True):
+            if isinstance(event := decode(line.encoded), RunEnded):
+                known[segment.attempt] = replace(
+                    known[segment.attempt],
+                    ended=event.time,
+                    outcome=event.outcome,
+                    error=event.error,
+                    reason=event.reason,
+                )
+        return tuple(known[number] for number in sorted(known))
+
+    def records(
+        self, *, types: tuple[type[Event], ...] = (), superseded: bool = False
+    ) -> Iterator[Record]:
+        """Every event, attempt by attempt, rank by rank, in order of appending.
+
+        Args:
+            types: Only events of these classes; none means all.
+            superseded: Also those that a later attempt replaced.
+        """
+        names = {str(cls.model_fields["type"].default) for cls in types} or None
+        for segment, _, line in self._read(types=names, superseded=superseded):
+            yield Record(segment.attempt, segment.rank, line.seq, decode(line.encoded))
+
+    def rows(self, *, types: Collection[str] = (), superseded: bool = True) -> Iterator[Row]:
+        """Like `records`, as plain JSON and several times as fast.
+
+        Args:
+            types: Only events of these types, by name; none means all.
+            superseded: Also those that a later attempt replaced, marked so.
+        """
+        for segment, replaced, line in self._read(types=types or None, superseded=superseded):
+            yield Row(segment.attempt, segment.rank, line.seq, replaced, _parse(line.json))
+
+    def poll(self) -> list[Record]:
+        """What was appended since the last call; the first call returns everything.
+
+        Superseded events are included: a reader that follows has seen them already.
+        """
+        found: list[Record] = []
+        segments = list_segments(self._folder)
+        newest = _newest(segments)
+        for name in segments:
+            tail = self._polled.setdefault(name, _Tail(self._folder / str(name)))
+            for line in tail.lines(final=name not in newest):
+                if line.seq > self._polled_seq.get((name.attempt, name.rank), 0):
+                    self._polled_seq[name.attempt, name.rank] = line.seq
+                    found.append(Record(name.attempt, name.rank, line.seq, decode(line.encoded)))
+        return found
+
+    def _read(
+        self, *, types: Collection[str] | None, superseded: bool
+    ) -> Iterator[tuple[SegmentName, bool, Line]]:
+        limits = self._supersession()
+        segments = list_segments(self._folder)
+        newest = _newest(segments)
+        self._tails = {name: _Tail(self._folder / str(name)) for name in segments}
+        last: dict[tuple[int, int], int] = {}
+        for name, tail in self._tails.items():
+            limit = limits.get(name.attempt)
+            for line in tail.lines(final=name not in newest):
+                if line.seq <= last.get((name.attempt, name.rank), 0):
+                    continue  # written again after a write of which only a part arrived
+                last[name.attempt, name.rank] = line.seq
+                if types is not None and line.type not in types:
+                    continue
+                replaced = limit is not None and _step(line) > limit
+                if superseded or not replaced:
+                    yield name, replaced, line
+
+    def _supersession(self) -> dict[int, int]:
+        """For each attempt the step beyond which a later one replaced it."""
+        starts = {
+            number: event.resumed_from_step
+            for number, event in self._first_records()
+            if isinstance(event, RunStarted)
+        }
+        info = self._info()
+        for each in info.attempts if info else ():
+            starts.setdefault(each.number, each.resumed_from_step)
+        limits: dict[int, int] = {}
+        lowest: int | None = None
+        for number in sorted({*starts, *self._attempt_numbers()}, reverse=True):
+            if lowest is not None:
+                limits[number] = lowest
+            step = starts.get(number)
+            if step is not None:
+                lowest = step if lowest is None else min(lowest, step)
+        return limits
+
+    def _first_records(self) -> Iterator[tuple[int, Event]]:
+        """The first event of each attempt's first rank, where it still exists."""
+        seen: set[int] = set()
+        for name in list_segments(self._folder):
+            if name.attempt not in seen:
+                seen.add(name.attempt)
+                line = next(_Tail(self._folder / str(name)).lines(final=False), None)
+                if line is not None:
+                    yield name.attempt, decode(line.encoded)
+
+    def _attempt_numbers(self) -> set[int]:
+        return {name.attempt for name in list_segments(self._folder)}
+
+    def _info(self) -> RunInfo | None:
+        try:
+            return RunInfo.load(self._run_dir)
+        except RunNotFoundError:
+            return None
+
+
+def _newest(segments: list[SegmentName]) -> set[SegmentName]:
+    return set({name.rank: name for name in segments}.values())
+
+
+def _step(line: Line) -> int:
+    step = _parse(line.json).get("step")
+    return step if isinstance(step, int) else -1
+
+
+def _parse(encoded: bytes) -> dict[str, JsonValue]:
+    try:
+        data: object = orjson.loads(encoded)
+    except orjson.JSONDecodeError:
+        data = from_json(encoded)  # numbers beyond 64 bits
+    assert isinstance(data, dict)
+    return data

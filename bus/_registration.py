@@ -1,0 +1,246 @@
+"""How users register subscribers and deciders: decorators that check what they are given."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, cast, overload
+
+from bus._control import Control
+from bus._deciders import Decider
+from bus._event import Event
+from bus._live import Body, handler_body
+from bus._requests import Request
+from bus._subscription import EventStream, EventT, Filter, OnError, Overflow, Subscription
+
+
+class Registrar(ABC):
+    """Something that takes subscribers and deciders: a bus, or a run."""
+
+    @abstractmethod
+    def add_subscriber(self, subscription: Subscription, body: Body, on_error: OnError) -> None:
+        """Start a subscriber; what `subscribe` and `on` call."""
+
+    @abstractmethod
+    def add_decider(self, decider: Decider) -> None:
+        """Start asking a decider; what `decider` calls."""
+
+    @abstractmethod
+    def report_failure(self, subscription: Subscription, error: BaseException) -> None:
+        """Count a handler's failure."""
+
+    def subscribe(
+        self,
+        *types: type[EventT],
+        name: str | None = None,
+        when: Callable[[EventT], bool] | None = None,
+        every: int = 1,
+        once: bool = False,
+        before: int | None = None,
+        after: int | None = None,
+        buffer: int = 1024,
+        overflow: Overflow = "drop_oldest",
+        on_error: OnError = "retire",
+    ) -> "Subscribe[EventT]":
+        """Register a coroutine function that reads a stream of events; use it as a decorator.
+
+        Args:
+            types: Event classes, subclasses included.
+            name: In statistics and messages; the function's by default.
+            when: A predicate on the event; runs beside the subscriber, not on the training thread.
+            every: Only each n-th event that passes the other conditions.
+            once: Only the first one.
+            before: Only events of steps before this one.
+            after: Only events of steps after this one.
+            buffer: Events that may wait for this subscriber.
+            overflow: Which event is dropped, with a count, when that is full; "latest" keeps one.
+            on_error: Whether a subscriber that raises ends, or starts again after a pause.
+
+        Raises:
+            ClosedError: The run has ended.
+            TypeError: Not an event class, or not a coroutine function of one or two arguments.
+        """
+        filters = Filter(types, when, every, once, before, after)
+        return Subscribe(self, filters, name, buffer, overflow, on_error)
+
+    def on(
+        self,
+        *types: type[EventT],
+        name: str | None = None,
+        when: Callable[[EventT], bool] | None = None,
+        every: int = 1,
+        once: bool = False,
+        before: int | None = None,
+        after: int | None = None,
+        buffer: int = 1024,
+        overflow: Overflow = "drop_oldest",
+    ) -> "On[EventT]":
+        """Register a coroutine function that takes one event at a time; arguments as `subscribe`.
+
+        A call that raises is logged once and counted; the next event is handled as usual.
+        """
+        filters = Filter(types, when, every, once, before, after)
+        return On(self, filters, name, buffer, overflow)
+
+    def decider(
+        self, *types: type[EventT], deadline: float = 5.0, name: str | None = None
+    ) -> "Decide[EventT]":
+        """Register a coroutine function that the training thread waits for at these events.
+
+        It returns a `Request` or None. Keep it for rare events.
+
+        Args:
+            types: Event classes, subclasses included.
+            deadline: Seconds it may take; then training goes on without its word.
+            name: In statistics, messages and the requests' `by`; the function's by default.
+        """
+        Filter(types)
+        if not 0 < deadline <= 3600:
+            raise ValueError(f"deadline={deadline} must be above 0 and at most 3600 seconds")
+        return Decide(self, types, deadline, name)
+
+
+class Subscribe(Generic[EventT]):
+    """The decorator that `subscribe` returns; gives the function back unchanged."""
+
+    def __init__(
+        self,
+        registrar: Registrar,
+        filters: Filter,
+        name: str | None,
+        buffer: int,
+        overflow: Overflow,
+        on_error: OnError,
+    ) -> None:
+        self._registrar = registrar
+        self._subscription = (name, filters, buffer, overflow)
+        self._on_error: OnError = on_error
+
+    @overload
+    def __call__(
+        self, body: Callable[[EventStream[EventT]], Awaitable[None]]
+    ) -> Callable[[EventStream[EventT]], Awaitable[None]]: ...
+    @overload
+    def __call__(
+        self, body: Callable[[EventStream[EventT], Control], Awaitable[None]]
+    ) -> Callable[[EventStream[EventT], Control], Awaitable[None]]: ...
+    def __call__(self, body: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        """Start the subscriber."""
+        subscription = _subscription(body, *self._subscription)
+        self._registrar.add_subscriber(subscription, _with_control(body), self._on_error)
+        return body
+
+
+class On(Generic[EventT]):
+    """The decorator that `on` returns; gives the function back unchanged."""
+
+    def __init__(
+        self,
+        registrar: Registrar,
+        filters: Filter,
+        name: str | None,
+        buffer: int,
+        overflow: Overflow,
+    ) -> None:
+        self._registrar = registrar
+        self._subscription = (name, filters, buffer, overflow)
+
+    @overload
+    def __call__(
+        self, handle: Callable[[EventT], Awaitable[None]]
+    ) -> Callable[[EventT], Awaitable[None]]: ...
+    @overload
+    def __call__(
+        self, handle: Callable[[EventT, Control], Awaitable[None]]
+    ) -> Callable[[EventT, Control], Awaitable[None]]: ...
+    def __call__(self, handle: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        """Start the handler."""
+        subscription = _subscription(handle, *self._subscription)
+
+        def failed(error: BaseException) -> None:
+            self._registrar.report_failure(subscription, error)
+
+        body = handler_body(_with_control(handle), failed)
+        self._registrar.add_subscriber(subscription, body, "restart")
+        return handle
+
+
+class Decide(Generic[EventT]):
+    """The decorator that `decider` returns; gives the function back unchanged."""
+
+    def __init__(
+        self,
+        registrar: Registrar,
+        types: tuple[type[Event], ...],
+        deadline: float,
+        name: str | None,
+    ) -> None:
+        self._registrar = registrar
+        self._types = types
+        self._deadline = deadline
+        self._name = name
+
+    @overload
+    def __call__(
+        self, decide: Callable[[EventT], Awaitable[Request | None]]
+    ) -> Callable[[EventT], Awaitable[Request | None]]: ...
+    @overload
+    def __call__(
+        self, decide: Callable[[EventT, Control], Awaitable[Request | None]]
+    ) -> Callable[[EventT, Control], Awaitable[Request | None]]: ...
+    def __call__(
+        self, decide: Callable[..., Awaitable[Request | None]]
+    ) -> Callable[..., Awaitable[Request | None]]:
+        """Start asking."""
+        name = self._name or _name_of(decide)
+        both = _with_control(decide)
+        self._registrar.add_decider(Decider(name, self._types, both, self._deadline))
+        return decide
+
+
+def _subscription(
+    function: Callable[..., object],
+    name: str | None,
+    filters: Filter,
+    buffer: int,
+    overflow: Overflow,
+) -> Subscription:
+    return Subscription(name or _name_of(function), filters, buffer=buffer, overflow=overflow)
+
+
+def _name_of(function: Callable[..., object]) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _with_control(
+    function: Callable[..., Awaitable[Any]],
+) -> Callable[[Any, Control], Awaitable[Any]]:
+    """Let a function of one argument be called with two.
+
+    Raises:
+        TypeError: It is no coroutine function of one or two arguments.
+    """
+    name = _name_of(function)
+    if not _is_async(function):
+        raise TypeError(f"{name} must be a coroutine function: async def {name}(...)")
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError:
+        pass
+    else:
+        return function
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        raise TypeError(f"{name} must take one argument, or two with the control channel") from None
+
+    async def alone(first: object, _control: Control) -> object:
+        result: object = await function(first)
+        return result
+
+    return alone
+
+
+def _is_async(function: Callable[..., object]) -> bool:
+    call = cast("object", getattr(function, "__call__", None))  # noqa: B004 - an object with async __call__
+    inner = getattr(function, "func", function)  # functools.partial
+    return any(inspect.iscoroutinefunction(each) for each in (function, call, inner))

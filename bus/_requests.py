@@ -1,0 +1,128 @@
+"""What can be asked of a training loop: typed requests, and what became of them."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Final, Literal, TypeVar
+
+from annotated_types import Gt
+from pydantic import BaseModel, ConfigDict, FiniteFloat
+
+from bus._event import Text
+from bus._types import TypeRegistry
+
+REQUEST_TYPES: Final = TypeRegistry()
+"""Every concrete request class by its type."""
+
+
+class Request(BaseModel):
+    """Something asked of the training loop, in the imperative. Subclass it for requests of your own.
+
+    A subclass names itself with `type: Literal["..."] = "..."`.
+
+    Attributes:
+        reason: Why, for people and for the journal.
+        by: Who asks; filled in with the subscriber's or thread's name when empty.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", ser_json_inf_nan="strings"
+    )
+
+    type: str
+    reason: Text = ""
+    by: Text = ""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: object) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        REQUEST_TYPES.register(cls)
+
+
+class Stop(Request):
+    """End training after this step; the run's outcome becomes `stopped`."""
+
+    type: Literal["stop"] = "stop"
+
+
+class Save(Request):
+    """Write a checkpoint after this step."""
+
+    type: Literal["save"] = "save"
+
+
+class Evaluate(Request):
+    """Evaluate after this step."""
+
+    type: Literal["evaluate"] = "evaluate"
+
+
+class Log(Request):
+    """Log the current metrics after this step."""
+
+    type: Literal["log"] = "log"
+
+
+class SetLearningRate(Request):
+    """Continue with this learning rate.
+
+    Attributes:
+        value: The rate, positive and finite.
+    """
+
+    type: Literal["set_learning_rate"] = "set_learning_rate"
+    value: Annotated[FiniteFloat, Gt(0)]
+
+
+RequestT = TypeVar("RequestT", bound=Request)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a safe point found: everything asked since the one before.
+
+    Attributes:
+        stop: Leave the loop. Once true it stays true at every later safe point.
+        save: Write a checkpoint now.
+        evaluate: Evaluate now.
+        log: Log now.
+        learning_rate: Continue with this rate; None to leave it.
+        requests: The requests themselves, oldest first; users' own among them.
+    """
+
+    stop: bool = False
+    save: bool = False
+    evaluate: bool = False
+    log: bool = False
+    learning_rate: float | None = None
+    requests: tuple[Request, ...] = field(default=())
+
+    def of(self, kind: type[RequestT]) -> tuple[RequestT, ...]:
+        """The requests of one class, oldest first."""
+        return tuple(request for request in self.requests if isinstance(request, kind))
+
+
+def combine(requests: tuple[Request, ...], *, stopped: bool) -> Decision:
+    """Turn requests into one decision; of several learning rates the last one counts."""
+    rates = [request.value for request in requests if isinstance(request, SetLearningRate)]
+    return Decision(
+        stop=stopped or any(isinstance(request, Stop) for request in requests),
+        save=any(isinstance(request, Save) for request in requests),
+        evaluate=any(isinstance(request, Evaluate) for request in requests),
+        log=any(isinstance(request, Log) for request in requests),
+        learning_rate=rates[-1] if rates else None,
+        requests=requests,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What became of a request.
+
+    Attributes:
+        applied: Whether it took effect.
+        step: The step at which it did.
+        why: What stood in its way if it did not.
+    """
+
+    applied: bool
+    step: int | None = None
+    why: str = ""

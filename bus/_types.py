@@ -1,0 +1,48 @@
+"""Finds a model class by the `type` its instances carry, for events and for requests alike."""
+
+from pydantic import BaseModel
+
+from bus._errors import EventDefinitionError
+
+
+class TypeRegistry:
+    """The concrete subclasses of one base model, each under its own `type`."""
+
+    def __init__(self) -> None:
+        self._classes: dict[str, type[BaseModel]] = {}
+
+    def get(self, name: str) -> type[BaseModel] | None:
+        """The class of this type, or None if this process defines none."""
+        return self._classes.get(name)
+
+    def register(self, cls: type[BaseModel]) -> None:
+        """Make a class known by its `type`, or explain why it cannot be.
+
+        A class without a default `type` is an abstract step towards concrete ones and is passed
+        over. Defining the same class again (a notebook cell run twice) replaces the old one.
+
+        Raises:
+            EventDefinitionError: The `type` is no string, or belongs to another class.
+        """
+        field = cls.model_fields["type"]
+        if field.is_required():
+            return
+        name: object = field.default
+        if not isinstance(name, str) or not name:
+            raise EventDefinitionError(
+                f'{cls.__qualname__}.type must be a string: type: Literal["my_event"] = "my_event"'
+            )
+        other = self._classes.get(name)
+        if other is not None and not _same_definition(cls, other):
+            raise EventDefinitionError(
+                f"{cls.__qualname__} has type {name!r}, which is {other.__module__}."
+                f"{other.__qualname__} already; give it a `type` of its own"
+            )
+        self._classes[name] = cls
+
+
+def _same_definition(cls: type, other: type) -> bool:
+    if cls.__qualname__ != other.__qualname__:
+        return False
+    # A script run as `__main__` and imported again by a worker defines the same class twice.
+    return cls.__module__ == other.__module__ or "__main__" in (cls.__module__, other.__module__)

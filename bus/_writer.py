@@ -1,0 +1,259 @@
+"""The writer thread: takes events from the inbox, encodes and journals them, then shows them around.
+
+A plain thread without an event loop and without users' code, so that nothing can hold it up but
+the disk. Events reach the journal's memory before any live subscriber sees them.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from bus._deciders import Deciders
+from bus._deferred import Arrival, DeferredMetrics, SideQueue
+from bus._event import Event, encode, encode_metrics
+from bus._events import Gap, MetricsLogged
+from bus._inbox import Inbox, Item, Journalled, MetricsDraft, Question, time_of
+from bus._journal import Journal
+from bus._live import LiveLoop
+
+log = logging.getLogger("bus")
+
+_SLICE: Final = 256
+"""Events between two writes. Writing gives the GIL back, so a slice bounds how long we keep it."""
+
+NO_ANSWER: Final = "device did not answer"
+
+
+@dataclass(slots=True)
+class _Errand:
+    """Something another thread waits for: everything published before it is written."""
+
+    done: threading.Event
+    device_deadline: float | None
+
+
+class Writer:
+    """Runs the writer thread.
+
+    Args:
+        interval: Seconds between two looks at the inbox when nothing is urgent.
+        fsync: Seconds between two syncs to disk; None to leave that to the system.
+        reject: Told of keys that cannot be journalled, with the reason.
+    """
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        journal: Journal | None,
+        live: LiveLoop,
+        deciders: Deciders,
+        *,
+        interval: float,
+        fsync: float | None,
+        device_limit: int,
+        reject: Callable[[str, str], None],
+    ) -> None:
+        self.cpu_seconds = 0.0
+        self.lag_seconds = 0.0
+        self.written_through = 0
+        self.lost: Counter[str] = Counter()
+        self._inbox = inbox
+        self._journal = journal
+        self._live = live
+        self._deciders = deciders
+        self._interval = interval
+        self._fsync = fsync
+        self._reject = reject
+        self._side = SideQueue(device_limit)
+        self._errands: list[_Errand] = []
+        self._stopping = False
+        self._synced_at = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="hotloop-writer", daemon=True)
+
+    @property
+    def device_pending(self) -> int:
+        """Events that wait for values from a device."""
+        return len(self._side)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def drain(self, deadline: float, *, device_deadline: float | None = None) -> bool:
+        """Wait until everything published so far is with the journal and with its subscribers.
+
+        Args:
+            deadline: When to stop waiting, on the monotonic clock.
+            device_deadline: When values that have not arrived from a device become a gap; None to
+                leave them waiting.
+
+        Returns:
+            Whether it happened in time.
+        """
+        if not self._thread.is_alive() or threading.current_thread() is self._thread:
+            return False
+        errand = _Errand(threading.Event(), device_deadline)
+        self._errands.append(errand)
+        self._inbox.wake.set()
+        return errand.done.wait(max(0.0, deadline - time.monotonic()))
+
+    def stop(self, deadline: float) -> bool:
+        """Write what is left and end the thread; tell whether it ended in time."""
+        self._stopping = True
+        self._inbox.wake.set()
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            self._inbox.wake.wait(self._pause())
+            self._inbox.wake.clear()
+            stopping = self._stopping
+            try:
+                self._turn()
+            except Exception:
+                log.exception("the writer thread failed; it goes on")
+            self.cpu_seconds = time.thread_time()
+            if stopping and not self._inbox.pending:
+                break
+        if self._journal is not None:
+            if self._fsync is not None:
+                self._journal.sync()
+            self._journal.close()
+
+    def _pause(self) -> float:
+        return min(self._interval, 0.005) if self._errands else self._interval
+
+    def _turn(self) -> None:
+        errands = list(self._errands)
+        self._note_losses()
+        while items := self._inbox.take(_SLICE):
+            self.lag_seconds = max(0.0, time.time() - time_of(items[0][1]))
+            for _, item in items:
+                self._accept(item)
+            self._write()
+            self.written_through = items[-1][0]
+        for arrival in self._side.arrived():
+            self._accept_arrival(arrival)
+        if any(_over(errand.device_deadline) for errand in errands):
+            self._side.give_up()
+        self._note_unanswered()
+        self._write()
+        self._live.watch()
+        self._sync()
+        for errand in errands:
+            if errand.device_deadline is None or not len(self._side):
+                self._errands.remove(errand)
+                errand.done.set()
+
+    def _accept(self, item: Item) -> None:
+        if isinstance(item, tuple):
+            self._accept_draft(item)
+        elif isinstance(item, DeferredMetrics):
+            self._side.add(item)
+        elif isinstance(item, Question):
+            self._accept_event(item.event)
+            self._deciders.ask(item)
+        elif isinstance(item, Journalled):
+            self._show(item.item)
+        else:
+            self._accept_event(item)
+
+    def _accept_draft(self, draft: MetricsDraft) -> None:
+        if self._side.blocks(draft[2]):
+            made, step, metrics = draft
+            self._side.add(DeferredMetrics(made, step, metrics, frozenset(metrics), None))
+        elif (encoded := self.encode_draft(draft)) is not None:
+            self._append(encoded, draft[0])
+            self._show(draft)
+
+    def _accept_arrival(self, arrival: Arrival) -> None:
+        draft = (arrival.time, arrival.step, arrival.metrics)
+        if (encoded := self.encode_draft(draft)) is not None:
+            self._append(encoded, arrival.time)
+            self._show(draft)
+
+    def encode_draft(self, draft: MetricsDraft) -> bytes | None:
+        """Encode metrics; keys that cannot be are taken out of them and reported.
+
+        Returns:
+            The line, or None if nothing is left of it.
+        """
+        made, step, metrics = draft
+        try:
+            return encode_metrics(made, step, metrics)
+        except TypeError:
+            for key in [key for key in metrics if not _is_text(key)]:
+                del metrics[key]
+                self._reject(repr(key), "a metric's name must be a well-formed string")
+            return encode_metrics(made, step, metrics) if metrics else None
+
+    def _accept_event(self, event: Event) -> None:
+        if event.durable and self._journal is not None:
+            try:
+                encoded = encode(event)
+            except Exception as error:  # noqa: BLE001 - a user's field may fail to serialize in any way
+                self._gap(f"{event.type} could not be encoded: {error}"[:300], event.time)
+                return
+            self._append(encoded, event.time, keep=event.lifecycle)
+        self._live.offer(event)
+
+    def _append(self, encoded: bytes, made: float, *, keep: bool = False) -> None:
+        if self._journal is not None:
+            self._journal.append(encoded, made, keep=keep)
+
+    def _show(self, item: Event | MetricsDraft) -> None:
+        if isinstance(item, Event):
+            self._live.offer(item)
+        elif self._live.wants(MetricsLogged):
+            made, step, metrics = item
+            self._live.offer(MetricsLogged(time=made, step=step, metrics=metrics))
+
+    def _write(self) -> None:
+        if self._journal is not None:
+            self._journal.flush(force=self._stopping)
+            for gap in self._journal.take_new_gaps():
+                self._live.offer(gap)
+        self._live.notify()
+
+    def _gap(self, reason: str, made: float, count: int = 1, last: float | None = None) -> None:
+        gap = Gap(reason=reason, count=count, first_time=made, last_time=last or made)
+        if self._journal is not None:
+            self._journal.record_gap(gap)
+        else:
+            self.lost[reason] += count
+            self._live.offer(gap)
+
+    def _note_losses(self) -> None:
+        for loss in self._inbox.take_losses():
+            self._gap(loss.reason, loss.first_time, loss.count, loss.last_time)
+
+    def _note_unanswered(self) -> None:
+        given_up, self._side.given_up = self._side.given_up, []
+        if given_up:
+            self._gap(NO_ANSWER, given_up[0].time, len(given_up), given_up[-1].time)
+
+    def _sync(self) -> None:
+        if self._journal is None or self._fsync is None:
+            return
+        if time.monotonic() - self._synced_at >= self._fsync:
+            self._journal.sync()
+            self._synced_at = time.monotonic()
+
+
+def _over(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
+
+
+def _is_text(key: object) -> bool:
+    if not isinstance(key, str):
+        return False
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

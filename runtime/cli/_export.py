@@ -1,0 +1,127 @@
+"""`hotloop export`: a run's data for other programs, as a table of metrics or as its events.
+
+The table has one row per event that carries metrics and one column per metric. Its columns are
+known only after everything was read once, so the journal is read twice and memory stays flat;
+what a running run adds in between is left for the next export.
+"""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import typer
+
+from bus import JournalReader, Row
+from runtime.cli._fields import metrics, number, text, whole
+from runtime.cli._journal import json_line, none_found
+from runtime.cli._output import byte_output
+
+PLACE_COLUMNS: Final = ("attempt", "rank", "step", "time", "type", "dataset")
+"""The columns of the table that come before the metrics."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which events of which run are exported.
+
+    Attributes:
+        run_dir: The run.
+        types: Journal names of the event types wanted, none for all.
+        superseded: Whether to include what a later attempt replaced, marked so.
+    """
+
+    run_dir: Path
+    types: frozenset[str]
+    superseded: bool
+
+    def rows(self) -> Iterator[Row]:
+        """Reads them, attempt by attempt, rank by rank."""
+        return JournalReader(self.run_dir).rows(types=self.types, superseded=self.superseded)
+
+
+@dataclass
+class Columns:
+    """What the first reading found: the metrics, and how far each rank had come.
+
+    Attributes:
+        names: The metrics in the order they first appear; the values mean nothing.
+        last: The highest `seq` by attempt and rank.
+    """
+
+    names: dict[str, None] = field(default_factory=dict[str, None])
+    last: dict[tuple[int, int], int] = field(default_factory=dict[tuple[int, int], int])
+
+    def add(self, row: Row) -> None:
+        """Takes note of one row."""
+        self.names.update(dict.fromkeys(metrics(row.data)))
+        self.last[row.attempt, row.rank] = row.seq
+
+    def cover(self, row: Row) -> bool:
+        """Whether the row was there at the first reading."""
+        return row.seq <= self.last.get((row.attempt, row.rank), 0)
+
+
+def export(selection: Selection, *, to: str, out: Path | None) -> None:
+    """Writes events to a file, which appears when it is complete, or to standard output.
+
+    Args:
+        selection: What to write.
+        to: `csv` or `jsonl`.
+        out: The file, None for standard output.
+    """
+    write = _write_csv if to == "csv" else _write_jsonl
+    with byte_output(out) as file:
+        written = write(file, selection)
+    if not written and selection.types:
+        typer.echo(f"hotloop: {none_found(selection.run_dir, selection.types)}", err=True)
+
+
+def _write_jsonl(file: BinaryIO, selection: Selection) -> int:
+    count = 0
+    for row in selection.rows():
+        file.write(json_line(row, superseded=selection.superseded) + b"\n")
+        count += 1
+    return count
+
+
+def _write_csv(file: BinaryIO, selection: Selection) -> int:
+    columns = Columns()
+    for row in _with_metrics(selection):
+        columns.add(row)
+    place = [*PLACE_COLUMNS, *(["superseded"] if selection.superseded else [])]
+    count = 0
+    text_file = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    try:
+        table = csv.writer(text_file, lineterminator="\n")
+        table.writerow([*place, *(_heading(name, place) for name in columns.names)])
+        for row in filter(columns.cover, _with_metrics(selection)):
+            values = metrics(row.data)
+            table.writerow([*_place(row)[: len(place)], *map(values.get, columns.names)])
+            count += 1
+    finally:
+        text_file.detach()
+    return count
+
+
+def _with_metrics(selection: Selection) -> Iterator[Row]:
+    return (row for row in selection.rows() if metrics(row.data))
+
+
+def _heading(name: str, place: list[str]) -> str:
+    return f"metric:{name}" if name in place else name
+
+
+def _place(row: Row) -> list[object]:
+    data = row.data
+    return [
+        row.attempt,
+        row.rank,
+        whole(data, "step"),
+        number(data, "time"),
+        text(data, "type"),
+        text(data, "dataset"),
+        str(row.superseded).lower(),
+    ]

@@ -1,0 +1,124 @@
+"""The text the demo learns: the language reference that ships inside every Python.
+
+`pydoc_data.topics` holds what `help("for")` prints, about 470 kB of English with some grammar and
+code. A paragraph that several topics repeat is kept once, so nothing is both learned and examined.
+"""
+
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+_PARAGRAPH: Final = "\n\n"
+_EXAMINED: Final = 0.1
+"""The share of each topic, its end, that is held back for validation."""
+
+
+class CorpusMissingError(RuntimeError):
+    """This Python was installed without `pydoc_data.topics`, the demo's text."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this Python has no pydoc_data.topics, the text the demo learns from; "
+            "install the complete standard library"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Two texts as bytes, one token each.
+
+    Attributes:
+        train: The bytes to learn, uint8, one dimension.
+        validation: Bytes of the same topics that are never learned, uint8, one dimension.
+    """
+
+    train: Tensor
+    validation: Tensor
+
+    def batch(self, *, seed: int, step: int, size: int, context: int) -> tuple[Tensor, Tensor]:
+        """Draws one training batch from `seed` and `step` alone.
+
+        The order of the data therefore needs no state: whoever resumes at a step sees what an
+        unbroken run sees there.
+
+        Returns:
+            Inputs and the bytes that follow them, both int64 of shape `(size, context)`.
+        """
+        generator = torch.Generator().manual_seed((seed << 32) + step)
+        starts = torch.randint(len(self.train) - context, (size, 1), generator=generator)
+        return _inputs_and_targets(self.train[starts + torch.arange(context + 1)])
+
+    def validation_batches(self, *, size: int, context: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Cuts the whole validation text, but for its last incomplete window, into batches.
+
+        Yields:
+            Inputs and the bytes that follow them, int64, at most `size` windows of `context`.
+        """
+        windows = self.validation.unfold(0, context + 1, context)
+        for batch in windows.split(size):
+            yield _inputs_and_targets(batch)
+
+
+def load_corpus(*, limit: int | None = None) -> Corpus:
+    """Reads the text of this Python's `help` and splits it.
+
+    Args:
+        limit: Keep this many bytes of either text; `None` keeps all.
+
+    Raises:
+        CorpusMissingError: This Python came without its help texts.
+    """
+    train, validation = split(_topics())
+    return Corpus(train=_tokens(train[:limit]), validation=_tokens(validation[:limit]))
+
+
+def split(topics: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """Splits every topic into its beginning, for training, and its end, for validation.
+
+    Args:
+        topics: Text by topic. Neither the order of the mapping nor the hash seed matters.
+
+    Returns:
+        The training text and the validation text, which share no paragraph.
+    """
+    seen: set[str] = set()
+    train: list[str] = []
+    validation: list[str] = []
+    for name in sorted(topics):
+        paragraphs = list(_unseen(topics[name].split(_PARAGRAPH), seen))
+        learned = round(len(paragraphs) * (1 - _EXAMINED))
+        train += paragraphs[:learned]
+        validation += paragraphs[learned:]
+    return _PARAGRAPH.join(train).encode(), _PARAGRAPH.join(validation).encode()
+
+
+def _unseen(paragraphs: Iterable[str], seen: set[str]) -> Iterator[str]:
+    for paragraph in paragraphs:
+        text = paragraph.strip("\n")
+        if text and text not in seen:
+            seen.add(text)
+            yield text
+
+
+def _topics() -> dict[str, str]:
+    try:
+        module = importlib.import_module("pydoc_data.topics")
+    except ImportError as error:
+        raise CorpusMissingError from error
+    topics: object = getattr(module, "topics", None)
+    if not isinstance(topics, dict):
+        raise CorpusMissingError
+    return {str(name): str(text) for name, text in topics.items()}
+
+
+def _tokens(text: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(text), dtype=torch.uint8)
+
+
+def _inputs_and_targets(windows: Tensor) -> tuple[Tensor, Tensor]:
+    tokens = windows.long()
+    return tokens[:, :-1], tokens[:, 1:]

@@ -1,0 +1,114 @@
+"""A small GPT over bytes: plain torch, nothing of this library in it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+VOCABULARY = 256
+"""One token per byte; the model needs no tokenizer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """How large the model is.
+
+    Attributes:
+        context: The longest sequence it reads, in bytes.
+        layers: Transformer blocks.
+        heads: Attention heads per block; divides `width`.
+        width: Numbers per position.
+    """
+
+    context: int
+    layers: int
+    heads: int
+    width: int
+
+
+class Attention(nn.Module):
+    """Causal self-attention: each position reads itself and what came before."""
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.qkv = nn.Linear(shape.width, 3 * shape.width, bias=False)
+        self.out = nn.Linear(shape.width, shape.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps `(batch, time, width)` to the same shape."""
+        batch, time, width = x.shape
+        qkv = self.qkv(x).view(batch, time, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, time, width))
+        return result
+
+
+class Block(nn.Module):
+    """One transformer layer, normalised before each of its two halves."""
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(shape.width)
+        self.attention = Attention(shape)
+        self.mlp_norm = nn.LayerNorm(shape.width)
+        self.mlp = nn.Sequential(
+            nn.Linear(shape.width, 4 * shape.width),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(4 * shape.width, shape.width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps `(batch, time, width)` to the same shape."""
+        x = x + self.attention(self.attention_norm(x))
+        result: Tensor = x + self.mlp(self.mlp_norm(x))
+        return result
+
+
+class ByteGPT(nn.Module):
+    """Predicts the next byte; the embedding is also the output layer."""
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.token = nn.Embedding(VOCABULARY, shape.width)
+        self.position = nn.Embedding(shape.context, shape.width)
+        self.blocks = nn.Sequential(*(Block(shape) for _ in range(shape.layers)))
+        self.norm = nn.LayerNorm(shape.width)
+        self.apply(_initialize)
+        for name, parameter in self.named_parameters():
+            if name.endswith(("out.weight", "mlp.2.weight")):
+                # 2 * layers such sums meet in the residual stream; GPT-2 keeps its variance at one.
+                nn.init.normal_(parameter, std=0.02 / (2 * shape.layers) ** 0.5)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Maps int64 bytes `(batch, time)` to logits `(batch, time, 256)`."""
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.blocks(self.token(tokens) + self.position(positions))
+        return functional.linear(self.norm(x), self.token.weight)
+
+    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Returns the mean cross-entropy in nats per byte, a scalar on the model's device."""
+        return functional.cross_entropy(self(inputs).flatten(0, 1), targets.flatten())
+
+    @torch.no_grad()
+    def generate(self, prompt: str, *, length: int, seed: int, temperature: float = 0.7) -> str:
+        """Continues `prompt` by `length` sampled bytes, leaving torch's random state alone."""
+        generator = Generator().manual_seed(seed)
+        tokens = torch.tensor([list(prompt.encode())])
+        device = self.token.weight.device
+        for _ in range(length):
+            logits = self(tokens[:, -self.shape.context :].to(device))[:, -1].cpu()
+            probabilities = functional.softmax(logits / temperature, dim=-1)
+            drawn = torch.multinomial(probabilities, 1, generator=generator)
+            tokens = torch.cat((tokens, drawn), dim=1)
+        return bytes(tokens[0].tolist()).decode(errors="replace")
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]  # torch's stub forgets bias=False
+        nn.init.zeros_(module.bias)
