@@ -94,10 +94,12 @@ from bus._events import (
 )
 from bus._inbox import MetricsDraft, OnFull
 from bus._lifetime import Closable, forget, track
+from bus._live import Body
 from bus._plain import (
     is_exact_number,
     looks_secret,
     mask_urls,
+    masked_command,
     plain,
     plain_mapping,
     show,
@@ -142,6 +144,7 @@ __all__ = [
     "ArtifactReady",
     "Attempt",
     "AttemptInfo",
+    "Body",
     "Bus",
     "BusError",
     "BusOptions",
@@ -233,6 +236,7 @@ __all__ = [
     "is_exact_number",
     "looks_secret",
     "mask_urls",
+    "masked_command",
     "next_attempt",
     "plain",
     "plain_mapping",

@@ -139,6 +139,7 @@ class Bus(Registrar):
         self._deciders = Deciders(self._live, self.control)
         self._rejected: dict[str, str] = {}
         self._rejected_count = 0
+        self._late = 0
         self._started = time.monotonic()
         self._closed = False
         self._lock = threading.Lock()
@@ -166,10 +167,9 @@ class Bus(Registrar):
 
     def publish(self, event: Event) -> None:
         """Put an event on its way; waits for its deciders if it has any, and for nothing else."""
-        if self._deciders.all and not self._live.is_current_thread:
-            if self._deciders.of(type(event)):
-                self._publish_and_wait(event)
-                return
+        if self._deciders.all and self._must_wait(event):
+            self._publish_and_wait(event)
+            return
         if not event.durable and not self._live.wants(type(event)):
             return
         if self.options.durability == "write" and self._write_event(event):
@@ -237,9 +237,11 @@ class Bus(Registrar):
         """What happened so far; the counts add up whenever nobody publishes meanwhile."""
         journal = self._journal
         dropped = self._inbox.untold + (journal.lost if journal else self._writer.lost)
+        if self._late:
+            dropped["published after the end of the run"] += self._late
         cpu = self._writer.cpu_seconds + self._live.cpu_seconds
         return Statistics(
-            published=self._inbox.offered,
+            published=self._inbox.offered + self._late,
             journalled=journal.written if journal else 0,
             pending=self._inbox.pending
             + (journal.pending if journal else 0)
@@ -300,10 +302,18 @@ class Bus(Registrar):
             seconds=time.monotonic() - started,
         )
 
+    def note_late(self) -> None:
+        """Count something that was published after the end."""
+        self._late += 1
+
     def abandon(self) -> None:
         """Take nothing any more and touch nothing: this is a forked child."""
         self._closed = True
         self._inbox.closed = True
+
+    def _must_wait(self, event: Event) -> bool:
+        # The loop thread runs the deciders, so it must not wait for them.
+        return not self._live.is_current_thread and bool(self._deciders.of(type(event)))
 
     def _publish_and_wait(self, event: Event) -> None:
         question = new_question(event)

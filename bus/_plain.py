@@ -4,7 +4,7 @@ import dataclasses
 import enum
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Final, TypeAlias, cast
 
@@ -154,3 +154,20 @@ def _kinds(data: object, where: str, depth: int) -> Iterator[tuple[str, type]]:
             yield where, kind
     else:
         yield where, type(data)
+
+
+def masked_command(arguments: Sequence[str]) -> list[str]:
+    """A command line with the values of options that look like secrets masked."""
+    masked: list[str] = []
+    secret_next = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        option = argument.startswith("-") or bool(equals)
+        if secret_next and not argument.startswith("-"):
+            masked.append(MASK)
+        elif option and equals and looks_secret(name.lstrip("-")):
+            masked.append(f"{name}={MASK}")
+        else:
+            masked.append(mask_urls(well_formed(argument)))
+        secret_next = option and not equals and looks_secret(name.lstrip("-"))
+    return masked

@@ -126,7 +126,7 @@ class Subscribe(Generic[EventT]):
     def __call__(self, body: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         """Start the subscriber."""
         subscription = _subscription(body, *self._subscription)
-        self._registrar.add_subscriber(subscription, _with_control(body), self._on_error)
+        self._registrar.add_subscriber(subscription, with_control(body), self._on_error)
         return body
 
 
@@ -159,7 +159,7 @@ class On(Generic[EventT]):
         def failed(error: BaseException) -> None:
             self._registrar.report_failure(subscription, error)
 
-        body = handler_body(_with_control(handle), failed)
+        body = handler_body(with_control(handle), failed)
         self._registrar.add_subscriber(subscription, body, "restart")
         return handle
 
@@ -192,7 +192,7 @@ class Decide(Generic[EventT]):
     ) -> Callable[..., Awaitable[Request | None]]:
         """Start asking."""
         name = self._name or _name_of(decide)
-        both = _with_control(decide)
+        both = with_control(decide)
         self._registrar.add_decider(Decider(name, self._types, both, self._deadline))
         return decide
 
@@ -211,7 +211,7 @@ def _name_of(function: Callable[..., object]) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
 
 
-def _with_control(
+def with_control(
     function: Callable[..., Awaitable[Any]],
 ) -> Callable[[Any, Control], Awaitable[Any]]:
     """Let a function of one argument be called with two.

@@ -190,7 +190,10 @@ class Writer:
             for key in [key for key in metrics if not _is_text(key)]:
                 del metrics[key]
                 self._reject(repr(key), "a metric's name must be a well-formed string")
-            return encode_metrics(made, step, metrics) if metrics else None
+            if metrics:
+                return encode_metrics(made, step, metrics)
+            self._gap("no metric of it has a name that can be written", made)
+            return None
 
     def _accept_event(self, event: Event) -> None:
         if event.durable and self._journal is not None:

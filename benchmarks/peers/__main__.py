@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.peers._machine import describe
 from benchmarks.peers._records import PEERS, Block, Failure, Outcome, Peer, Plan
-from benchmarks.peers._report import build, percentiles, render
+from benchmarks.peers._report import Report, build, percentiles, render
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -99,13 +99,12 @@ def _last_words(log: Path, folder: Path, status: int) -> str:
     return f"exit status {status}: {text[:200]}"
 
 
-def run_rounds(rounds: int, peers: Sequence[Peer], plan: Plan, root: Path) -> Iterator[Outcome]:
-    """Yield the blocks of all rounds as they are measured."""
-    for round_ in range(rounds):
-        for index, (peer, repeat) in enumerate(blocks_of(round_, peers)):
-            os.sync()  # the dirty pages of one peer are not the next one's wait
-            block = run_block(peer, root / f"{round_}-{index}", plan)
-            yield Outcome(peer, round_, repeat, block)
+def run_round(round_: int, peers: Sequence[Peer], plan: Plan, root: Path) -> Iterator[Outcome]:
+    """Yield the blocks of one round as they are measured."""
+    for index, (peer, repeat) in enumerate(blocks_of(round_, peers)):
+        os.sync()  # the dirty pages of one peer are not the next one's wait
+        block = run_block(peer, root / f"{round_}-{index}", plan)
+        yield Outcome(peer, round_, repeat, block)
 
 
 def summary(outcome: Outcome) -> str:
@@ -120,34 +119,39 @@ def summary(outcome: Outcome) -> str:
     )
 
 
-def compare(rounds: int, peers: Sequence[Peer], plan: Plan) -> None:
-    """Measure, print as it goes, and write `results.md` and `results.json`."""
+def compare(rounds: int, peers: Sequence[Peer], plan: Plan) -> Report:
+    """Measure every peer in every round and print each block as it ends."""
     outcomes: list[Outcome] = []
     load: list[float] = []
     with tempfile.TemporaryDirectory(prefix="peers-", ignore_cleanup_errors=True) as name:
-        for outcome in run_rounds(rounds, peers, plan, Path(name)):
-            if len(load) == outcome.round:
-                load.append(os.getloadavg()[0])
-            print(summary(outcome), flush=True)
-            outcomes.append(outcome)
+        for round_ in range(rounds):
+            load.append(os.getloadavg()[0])
+            for outcome in run_round(round_, peers, plan, Path(name)):
+                print(summary(outcome), flush=True)
+                outcomes.append(outcome)
         machine = describe(Path(name), tuple(load))
     assert len(outcomes) == rounds * sum(peer.repeats for peer in peers)
-    report = build(machine, plan, rounds, outcomes)
-    text = render(report)
-    print(f"\n{text}")
-    (HERE / "results.md").write_text(text, encoding="utf-8")
+    return build(machine, plan, rounds, outcomes)
+
+
+def write(report: Report) -> None:
+    """Write `results.md` and `results.json` next to this file."""
+    (HERE / "results.md").write_text(render(report), encoding="utf-8")
     (HERE / "results.json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
-    """Read the command line and compare."""
+    """Read the command line, compare, print, and write the result of a whole comparison."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--calls", type=int, default=Plan().calls, help="per mode and block")
-    parser.add_argument("--only", default="", help="measure rows whose name contains this")
+    parser.add_argument("--only", default="", help="rows whose name contains this; writes no file")
     options = parser.parse_args()
     peers = [peer for peer in PEERS if options.only in peer.name]
-    compare(options.rounds, peers, Plan(calls=options.calls))
+    report = compare(options.rounds, peers, Plan(calls=options.calls))
+    if not options.only:
+        write(report)
+    print(f"\n{render(report)}")
 
 
 if __name__ == "__main__":

@@ -118,7 +118,9 @@ def close_within(close: Callable[[], object], seconds: float) -> float | None:
 
 
 def version_of(distribution: str) -> str | None:
-    """Return the installed version, or None where the code is merely on the path."""
+    """Return the installed version; None where the code is merely on the path."""
+    if not distribution:
+        return None
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

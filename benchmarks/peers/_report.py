@@ -1,6 +1,7 @@
 """From blocks to the printed result: percentiles and ratios to ours."""
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal
 
@@ -11,6 +12,7 @@ from benchmarks.peers._method import METHOD
 from benchmarks.peers._records import EMPTY, OURS, PEERS, Block, Failure, Outcome, Peer, Plan
 
 Mode = Literal["paced", "flooded"]
+
 
 class Percentiles(BaseModel):
     """Microseconds on the publishing thread, over so many calls."""
@@ -145,12 +147,6 @@ def _spread(mode: Mode, blocks: Sequence[Block]) -> Spread:
 def render(report: Report) -> str:
     """Write the report as Markdown."""
     rows = {row.name: row for row in report.rows}
-    repeats = OURS.repeats
-    method = METHOD.format(
-        **{**report.plan.model_dump(), "period": report.plan.period * 1e3},
-        rounds=report.rounds,
-        repeats=repeats,
-    )
     parts = [
         "# The cost of logging six numbers, ours and peers\n",
         _machine(report.machine),
@@ -158,9 +154,20 @@ def render(report: Report) -> str:
         _latencies(report, "flooded", rows.get(OURS.name)),
         _aftermath(report, rows.get(EMPTY.name)),
         _failures(report),
-        f"## Method\n\n{method}",
+        _method(report),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _method(report: Report) -> str:
+    plan = report.plan
+    text = METHOD.format(
+        **{**plan.model_dump(), "period": plan.period * 1e3},
+        rounds=report.rounds,
+        repeats=OURS.repeats,
+    )
+    paragraphs = (textwrap.fill(part, 96, break_on_hyphens=False) for part in text.split("\n\n"))
+    return "## Method\n\n" + "\n\n".join(paragraphs) + "\n"
 
 
 def _machine(machine: Machine) -> str:
@@ -193,8 +200,7 @@ def _of(row: Row | None, mode: Mode) -> Percentiles | None:
 
 def _latency(row: Row, seen: Percentiles | None, base: Percentiles | None) -> str:
     if seen is None:
-        reason = row.failures[0] if row.failures else "not measured"
-        return f"| {row.name} | | 0 | {reason} | | | | |"
+        return f"| {row.name} | | 0 | failed, see below | | | | |"
     p50 = f"{seen.p50 / base.p50:.2f}" if base else ""
     p99 = f"{seen.p99 / base.p99:.2f}" if base else ""
     version = row.version or ""
@@ -232,5 +238,9 @@ def _after(row: Row, base: float | None, plan: Plan) -> str:
 
 
 def _failures(report: Report) -> str:
-    lines = [f"- {row.name}: {reason}" for row in report.rows for reason in row.failures]
+    lines = [
+        f"- {row.name}, {row.failures.count(reason)} times: {reason}"
+        for row in report.rows
+        for reason in dict.fromkeys(row.failures)
+    ]
     return "\n".join(("## Blocks without numbers\n", *lines)) + "\n" if lines else ""

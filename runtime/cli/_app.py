@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from runtime.cli._exit import INTERRUPTED, OK, discard_output
-from runtime.cli._local_commands import demo, doctor
+from runtime.cli._local_commands import doctor
 from runtime.cli._run_commands import export, report, status, tail
 from runtime.cli._version import installed_version
 
@@ -55,7 +55,9 @@ def _hotloop(
     *,
     _version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     r"""Look at training runs, watch them, take their data out, check the machine.
@@ -73,5 +75,5 @@ def _hotloop(
         typer.echo(context.get_help())
 
 
-for _command in (demo, status, tail, export, report, doctor):
+for _command in (status, tail, export, report, doctor):
     app.command()(_command)

@@ -25,7 +25,13 @@ _MOST_POINTS = 1_200_000
 
 
 def levels(points: int, lines: int) -> tuple[int, int]:
-    """Share a page's points between its lines: those of the overview and of the detail."""
+    """Share a page's points between its lines: those of the overview and of the detail.
+
+    Raises:
+        ValueError: `points` is too small to draw with.
+    """
+    if points < FEWEST_POINTS:
+        raise ValueError(f"a line cannot be drawn with {points} points, use {FEWEST_POINTS}")
     share = _MOST_POINTS // max(lines, 1)
     overview = max(FEWEST_POINTS, min(points, share))
     return overview, min(points * _DETAIL_TIMES, max(share - overview, overview))

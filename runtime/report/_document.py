@@ -12,7 +12,7 @@ class Mark(TypedDict):
     """A moment drawn across every plot.
 
     Attributes:
-        step: None when nothing tells it; `estimated` when it is the last step seen before.
+        step: None when nothing tells it; `estimated` when it is the last one logged by then.
         label: A word or two; `detail` is the rest of the story.
         by: Who asked for it, for decisions.
     """

@@ -21,7 +21,9 @@ def text_of(data: Mapping[str, JsonValue], key: str, default: str = "") -> str:
 
 def number_of(value: JsonValue) -> float:
     """A journalled number; NaN for everything that is none."""
-    if isinstance(value, int | float | str):
+    if isinstance(value, float):
+        return value
+    if isinstance(value, int | str):
         try:
             return float(value)
         except (ValueError, OverflowError):

@@ -8,9 +8,9 @@ from array import array
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from bus import Attempt, JournalReader, RunInfo, RunNotFoundError, run_state
 from pydantic import JsonValue
 
+from bus import Attempt, JournalReader, RunInfo, RunNotFoundError, run_state
 from runtime.report._columns import levels, line_entry
 from runtime.report._document import AttemptEntry, Document, Mark, MetricEntry, Pairs, Tile
 from runtime.report._fields import flattened, mapping_of, seconds_of, shown, text_of
@@ -134,33 +134,35 @@ def _config(story: Story) -> Pairs:
 
 
 def _tiles(story: Story) -> list[Tile]:
-    """What publishing cost, as the last attempt that ended measured it."""
+    """The numbers that stand out: how far it came, and what its recording cost and kept."""
     end = story.ended[max(story.ended)] if story.ended else {}
     statistics = mapping_of(end, "statistics")
-    kept, dropped = _sum(story, "journalled"), _sum(story, "dropped")
-    lost = max(dropped, story.lost)
-    cost = seconds_of(statistics, "publish_p50_us")
-    worst = seconds_of(statistics, "publish_p99_us")
+    cost = seconds_of(statistics, "publish_p50_us") or 0.0
+    tail = seconds_of(statistics, "publish_p99_us") or 0.0
+    kept, rejected = _sum(story, "journalled"), _sum(story, "rejected_values")
+    lost = max(_sum(story, "dropped"), story.lost)
+    losses = ["every loss is marked as a gap"] if lost else []
+    losses += [f"{rejected:,} values could not be logged"] if rejected else []
     return [
         {
             "label": "last step",
-            "value": "none" if story.last_step is None else f"{story.last_step:,}",
+            "value": "none" if story.last_step < 0 else f"{story.last_step:,}",
             "note": "",
         },
         {
             "label": "publish cost",
-            "value": "unknown" if cost is None else f"{cost:.3g} µs",
-            "note": "" if worst is None else f"p99 {worst:.3g} µs, per event on the training thread",
+            "value": f"{cost:.3g} µs" if cost else "unknown",
+            "note": f"median of an event on the training thread, p99 {tail:.3g} µs" if cost else "",
         },
         {
             "label": "events kept",
-            "value": f"{kept:,}" if story.ended else "unknown",
-            "note": "in the journal",
+            "value": f"{kept:,}" if kept else "unknown",
+            "note": "in the journal" if kept else "",
         },
         {
             "label": "events dropped",
             "value": f"{lost:,}" if story.ended or lost else "none known",
-            "note": "every loss is marked as a gap" if lost else "",
+            "note": ", ".join(losses),
         },
     ]
 
@@ -174,6 +176,9 @@ def _marks(attempts: list[AttemptEntry], story: Story) -> list[Mark]:
     """Every moment worth a line across the plots, oldest first."""
     starts = [_start(each) for each in attempts]
     others = [mark for tail in story.marks.values() for mark in tail]
+    for mark in others:
+        if mark["estimated"]:
+            mark["step"] = story.metrics.step_at(mark["attempt"], mark["time"])
     return sorted([*starts, *others], key=lambda mark: mark["time"])
 
 
@@ -243,5 +248,3 @@ def _finite(values: array[float]) -> array[float]:
     if math.isfinite(sum(values)):
         return values
     return array("d", filter(math.isfinite, values))
-
-

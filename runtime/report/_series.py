@@ -10,15 +10,16 @@ from __future__ import annotations  # array is not subscriptable at run time bef
 import itertools
 import operator
 from array import array
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bus import Row
 from pydantic import JsonValue
 
-from runtime.report._fields import number_of, text_of, whole_of
+from bus import Row
+from runtime.report._fields import number_of, text_of
 
 METRIC_TYPES = frozenset({"metrics_logged", "evaluated", "predicted", "system_metrics_logged"})
 
@@ -86,25 +87,35 @@ class Metrics:
     def __init__(self) -> None:
         self._tables: dict[tuple[object, ...], _Table] = {}
 
-    def add(self, row: Row, time: float) -> None:
+    def add(self, row: Row, time: float, step: int | None) -> None:
         """Take in one event of `METRIC_TYPES`; one without metrics leaves no trace."""
         data = row.data
         metrics = data.get("metrics")
         if not isinstance(metrics, dict) or not metrics:
             return
         kind = data["type"]
-        step = None if kind == "system_metrics_logged" else whole_of(data, "step")
-        lineage = Lineage(row.attempt, row.rank, row.superseded)
-        signature = (kind, data.get("dataset"), lineage, *metrics)
+        signature = (row.attempt, row.rank, row.superseded, kind, data.get("dataset"), *metrics)
         table = self._tables.get(signature)
         if table is None:
             names = [_named(key, str(kind), text_of(data, "dataset")) for key in metrics]
+            lineage = Lineage(row.attempt, row.rank, row.superseded)
             table = self._tables[signature] = _Table(names, lineage)
-        table.append(_NO_STEP if step is None else step, time, metrics.values())
+        if step is None or kind == "system_metrics_logged":
+            step = _NO_STEP
+        table.append(step, time, metrics.values())
+
+    def step_at(self, attempt: int, time: float) -> int | None:
+        """The highest step of an attempt whose metrics were logged by then, if there is one."""
+        tables = [table for table in self._tables.values() if table.lineage.attempt == attempt]
+        ends = ((table, bisect_right(table.times, time)) for table in tables)
+        highest = max((table.steps[end - 1] for table, end in ends if end), default=_NO_STEP)
+        return None if highest == _NO_STEP else highest
 
     def count_lines(self) -> int:
         """How many lines iterating will yield in all."""
-        return len({(name, table.lineage) for table in self._tables.values() for name in table.names})
+        return len(
+            {(name, table.lineage) for table in self._tables.values() for name in table.names}
+        )
 
     def __iter__(self) -> Iterator[tuple[MetricName, list[Line]]]:
         """Metrics in the order of their names, each with its lines, the superseded first."""

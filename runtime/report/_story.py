@@ -4,9 +4,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from bus import JournalReader, Row
 from pydantic import JsonValue
 
+from bus import JournalReader, Row
 from runtime.report._document import Latest, Mark, MarkKind, Note, Saved
 from runtime.report._fields import (
     flattened,
@@ -54,7 +54,7 @@ class Story:
     Attributes:
         began: `RunStarted` of each attempt as it was written, by number; `ended` likewise.
         first_times: When the first event of each attempt was made; `last_times` likewise.
-        last_step: The highest step of any event that counts.
+        last_step: The highest step of any event that counts, -1 if none has a step.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Story:
         self.ended: dict[int, dict[str, JsonValue]] = {}
         self.first_times: dict[int, float] = {}
         self.last_times: dict[int, float] = {}
-        self.last_step: int | None = None
+        self.last_step = -1
         self.marks: dict[MarkKind, Tail[Mark]] = {
             "decision": Tail(_MOST_MARKS),
             "alert": Tail(_MOST_MARKS),
@@ -79,7 +79,6 @@ class Story:
         self.definitions: list[dict[str, JsonValue]] = []
         self.elsewhere: Counter[str] = Counter()
         self.lost = 0
-        self._steps: dict[tuple[int, int], int] = {}
         self._takers: dict[str, Callable[[Row, float], None]] = {
             "run_started": self._take_start,
             "run_ended": self._take_end,
@@ -114,22 +113,21 @@ class Story:
     def take(self, row: Row) -> None:
         """Add the next line of the journal."""
         data = row.data
+        attempt = row.attempt
         time = seconds_of(data, "time") or 0.0
-        self.first_times.setdefault(row.attempt, time)
-        if time > self.last_times.get(row.attempt, 0.0):
-            self.last_times[row.attempt] = time
+        self.first_times.setdefault(attempt, time)
+        if time > self.last_times.get(attempt, 0.0):
+            self.last_times[attempt] = time
         step = whole_of(data, "step")
-        if step is not None:
-            self._steps[row.attempt, row.rank] = step
-            if not row.superseded and step > (self.last_step or -1):
-                self.last_step = step
-        kind = text_of(data, "type")
+        if step is not None and step > self.last_step and not row.superseded:
+            self.last_step = step
+        kind = data["type"]
         if kind in METRIC_TYPES:
-            self.metrics.add(row, time)
-        elif taker := self._takers.get(kind):
+            self.metrics.add(row, time, step)
+        elif taker := self._takers.get(str(kind)):
             taker(row, time)
         else:
-            self.elsewhere[_ELSEWHERE[kind]] += 1
+            self.elsewhere[_ELSEWHERE[str(kind)]] += 1
 
     def latest(self, notes: Tail[Note]) -> Latest:
         """The newest notes of a kind and their number."""
@@ -138,8 +136,6 @@ class Story:
     def _take_start(self, row: Row, _: float) -> None:
         if row.rank == 0 or row.attempt not in self.began:
             self.began[row.attempt] = row.data
-        if (resumed := whole_of(row.data, "resumed_from_step")) is not None:
-            self._steps.setdefault((row.attempt, row.rank), resumed)
 
     def _take_end(self, row: Row, _: float) -> None:
         if row.rank == 0 or row.attempt not in self.ended:
@@ -206,14 +202,14 @@ class Story:
         self.definitions.append(row.data)
 
     def _mark(self, row: Row, time: float, kind: MarkKind, label: str, detail: str) -> None:
-        own = whole_of(row.data, "step")
+        step = whole_of(row.data, "step")
         reason = text_of(row.data, "reason")
         self.marks[kind].append(
             {
                 "kind": kind,
                 "time": time,
-                "step": self._steps.get((row.attempt, row.rank)) if own is None else own,
-                "estimated": own is None,
+                "step": step,
+                "estimated": step is None,
                 "attempt": row.attempt,
                 "label": label,
                 "detail": " · ".join(part for part in (reason, detail) if part)[:_LONGEST_TEXT],

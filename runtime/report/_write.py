@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 from bus import JournalReader
-
 from runtime.report._page import render
 from runtime.report._run import describe
 from runtime.report._story import Story

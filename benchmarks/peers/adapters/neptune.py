@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from neptune_scale import Run
+from neptune_scale import Run  # type: ignore[import-untyped]  # ships no py.typed
 
 from benchmarks.peers._records import Session
 

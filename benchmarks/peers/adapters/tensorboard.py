@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.backend.event_processing import (  # type: ignore[import-untyped]  # no py.typed
+    event_file_loader,
+)
 from torch.utils.tensorboard import SummaryWriter
 
 from benchmarks.peers._records import Session
@@ -21,5 +23,5 @@ def open_writer(folder: Path) -> Session:
 
 def _calls(folder: Path) -> int:
     (events,) = folder.glob("events.out.tfevents.*")
-    records = sum(1 for _ in RawEventFileLoader(str(events)).Load())
+    records = sum(1 for _ in event_file_loader.RawEventFileLoader(str(events)).Load())
     return (records - 1) // 6  # the first record names the format

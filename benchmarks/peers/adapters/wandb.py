@@ -31,7 +31,7 @@ def open_offline(folder: Path) -> Session:
 
 def _rows(folder: Path) -> int:
     (file,) = folder.glob("wandb/offline-run-*/*.wandb")
-    record = wandb_internal_pb2.Record()
+    record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]  # made at import
     rows = 0
     for payload in _payloads(file.read_bytes()):
         record.ParseFromString(payload)

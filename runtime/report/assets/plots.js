@@ -162,6 +162,7 @@ const Plots = (() => {
       if (turn !== this.turn || !this.visible) return;
       const log = this.stage.log && table.positive;
       this.remark(log, table);
+      this.card.dataset.points = table.data[0].length;
       if (this.chart && this.style === `${axis} ${log}`) {
         this.chart.setData(table.data, true);
         return;
@@ -169,7 +170,7 @@ const Plots = (() => {
       this.chart?.destroy();
       this.style = `${axis} ${log}`;
       this.chart = new uPlot(this.options(axis, log), table.data, this.canvas);
-      this.allowTouch(this.chart.over);
+      this.allowTouch(this.chart);
     }
 
     show() {
@@ -414,19 +415,21 @@ const Plots = (() => {
     }
 
     /** Let a finger drawn sideways do what a mouse does; up and down still scrolls. */
-    allowTouch(over) {
-      const names = { pointerdown: "mousedown", pointermove: "mousemove", pointerup: "mouseup" };
-      for (const [from, to] of Object.entries(names)) {
-        over.addEventListener(from, (event) => {
-          if (event.pointerType === "mouse") return;
-          const { clientX, clientY } = event;
-          const options = { bubbles: true, clientX, clientY, button: 0, buttons: to === "mouseup" ? 0 : 1, view: window };
-          if (to === "mousedown") over.dispatchEvent(new MouseEvent("mousemove", options));
-          over.dispatchEvent(new MouseEvent(to, options));
-        });
-      }
-      over.addEventListener("pointercancel", () => {
-        document.dispatchEvent(new MouseEvent("mouseup", { bubbles: true, button: 0 }));
+    allowTouch(chart) {
+      const send = (name, { clientX, clientY }) => {
+        // uPlot ignores moves of no distance, which is what a made-up event has by default.
+        const options = { bubbles: true, clientX, clientY, button: 0, movementX: 1, view: window };
+        chart.over.dispatchEvent(new MouseEvent(name, options));
+      };
+      const handle = (name, act) => chart.over.addEventListener(name, (event) => {
+        if (event.pointerType !== "mouse") act(event);
+      });
+      handle("pointerdown", (event) => { send("mousemove", event); send("mousedown", event); });
+      handle("pointermove", (event) => send("mousemove", event));
+      handle("pointerup", (event) => send("mouseup", event));
+      handle("pointercancel", (event) => {
+        chart.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+        send("mouseup", event);
       });
     }
   }

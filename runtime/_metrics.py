@@ -1,0 +1,155 @@
+"""Sorts what a user hands to `run.log`: host numbers, tensors still on a device, and what is neither.
+
+Pure apart from looking at the values; nothing here reads a tensor's data.
+"""
+
+import math
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol, SupportsFloat, TypeAlias
+
+import torch
+
+from bus import is_exact_number, well_formed
+
+Scalar: TypeAlias = "SupportsFloat | torch.Tensor"
+"""A Python or numpy number, or a tensor with one element."""
+
+_MEANT: Final = {
+    "NoneType": "there is no value",
+    "str": "it is a text; use run.message or publish TextLogged",
+    "dict": "it is a mapping; flatten it to one number per key",
+    "list": "it is a list; log its mean, or publish HistogramLogged",
+    "tuple": "it is a tuple; log its mean, or publish HistogramLogged",
+    "complex": "a complex number is two; log its parts",
+}
+
+
+_PLAIN_TENSORS: Final = (torch.Tensor, torch.nn.Parameter)
+
+
+class _Array(Protocol):
+    """The part of numpy's arrays that is used here."""
+
+    @property
+    def size(self) -> int: ...
+    def item(self) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """What was found.
+
+    Attributes:
+        host: Numbers that are known now.
+        tensors: Detached tensors of one element by key.
+        bad: Why each other key cannot be logged.
+    """
+
+    host: dict[str, float]
+    tensors: dict[str, torch.Tensor]
+    bad: dict[str, str]
+
+
+def sort_metrics(metrics: object, *, read_cpu: bool) -> Sorted:
+    """Sort the values of one call of `run.log`; never raises, whatever it is given.
+
+    Args:
+        metrics: What the user handed over.
+        read_cpu: Whether the values of plain CPU tensors are read here and now.
+    """
+    found = Sorted({}, {}, {})
+    if not isinstance(metrics, Mapping):
+        found.bad["metrics"] = f"log takes a mapping of names to numbers, not {_kind(metrics)}"
+        return found
+    try:
+        items = list(metrics.items())
+    except Exception as error:  # noqa: BLE001 - a user's mapping may fail in any way
+        found.bad["metrics"] = f"its items cannot be read: {type(error).__name__}"
+        return found
+    for key, value in items:
+        if not isinstance(key, str):
+            found.bad[_safe_repr(key)] = "a metric's name must be a string"
+        elif read_cpu and type(value) in _PLAIN_TENSORS and value.is_cpu and value.numel() == 1:
+            _read(found, well_formed(key), value)
+        else:
+            _sort_value(found, well_formed(key), value)
+    return found
+
+
+def _read(found: Sorted, key: str, tensor: torch.Tensor) -> None:
+    try:
+        found.host[key] = float(tensor.item())
+    except Exception:  # noqa: BLE001 - complex, sparse, ...: the long way says what is wrong
+        _sort_value(found, key, tensor)
+
+
+def _sort_value(found: Sorted, key: str, value: object) -> None:
+    try:
+        if isinstance(value, torch.Tensor):
+            problem = _tensor_problem(value)
+            if problem is None:
+                found.tensors[key] = value.detach()
+        else:
+            problem = _sort_number(found, key, value)
+    except Exception as error:  # noqa: BLE001 - a user's object may fail in any way
+        problem = f"reading it raised {type(error).__name__}: {error}"[:200]
+    if problem is not None:
+        found.bad[key] = problem
+
+
+def _sort_number(found: Sorted, key: str, value: object) -> str | None:
+    if hasattr(value, "__dlpack__") or type(value).__module__ == "numpy":
+        value = _element(value)
+    if isinstance(value, bool) or not isinstance(value, (numbers.Real, SupportsFloat)):
+        if isinstance(value, bool):
+            found.host[key] = float(value)
+            return None
+        return _MEANT.get(type(value).__name__, f"it is no number but {_kind(value)}")
+    if isinstance(value, int) and not is_exact_number(value):
+        return "the integer is beyond 2**53 and would lose digits"
+    number = float(value)
+    if math.isinf(number) and not isinstance(value, float):
+        return "it is beyond the range of a 64-bit float"
+    found.host[key] = number
+    return None
+
+
+def _element(value: object) -> object:
+    """The only element of a numpy or other host array, as a Python number."""
+    array: _Array = value  # type: ignore[assignment]  # duck-typed: any array library on the host
+    if getattr(array, "size", 1) != 1:
+        raise ValueError("an array must have exactly one element; log its mean, for example")
+    device = getattr(array, "device", "cpu")
+    if str(device).lower() not in {"cpu", "cpu:0"} and "cpu" not in str(device).lower():
+        raise ValueError(f"it is on {device}; reading it would wait for the device")
+    return array.item()
+
+
+def _tensor_problem(tensor: torch.Tensor) -> str | None:
+    """Why a tensor cannot be logged, without touching its data."""
+    if hasattr(tensor, "full_tensor"):
+        return "a DTensor's value is a collective; log tensor.to_local() or its full_tensor()"
+    if tensor.numel() != 1:
+        return f"a tensor must have one element, not shape {tuple(tensor.shape)}; log its mean"
+    if tensor.is_complex():
+        return "a complex number is two; log its parts"
+    if tensor.device.type == "meta":
+        return "a meta tensor has no value"
+    if tensor.layout != torch.strided:
+        return f"a tensor of layout {tensor.layout} has no plain value"
+    if tensor.is_quantized:
+        return "a quantized tensor has no plain value; log tensor.dequantize()"
+    return None
+
+
+def _kind(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _safe_repr(value: object) -> str:
+    try:
+        return well_formed(repr(value)[:80])
+    except Exception:  # noqa: BLE001 - a `__repr__` is user code and may fail in any way
+        return f"<{_kind(value)}>"

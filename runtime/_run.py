@@ -1,0 +1,478 @@
+"""`Run`: what a training loop of one's own needs of the bus, with tensors understood.
+
+`log` is the hot path. Calls with Python floats alone take a time, copy the dictionary and append;
+everything else (tensors, numpy, integers, bad values) is sorted by `_log_carefully`. Neither
+raises, waits for a device, or touches a disk, unless the run was made `strict` or `durability="write"`.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self
+
+import torch
+from pydantic import ValidationError
+from torch.compiler import is_dynamo_compiling
+
+from bus import (
+    JOURNAL_FOLDER,
+    Account,
+    AlertRaised,
+    ArtifactReady,
+    Body,
+    Bus,
+    BusOptions,
+    Control,
+    Decider,
+    Decision,
+    Durability,
+    Event,
+    Level,
+    LoggingError,
+    MessageLogged,
+    MetricDefined,
+    OnError,
+    OnFull,
+    Outcome,
+    ParametersLogged,
+    Registrar,
+    RunEnded,
+    RunStarted,
+    Statistics,
+    Subscription,
+    forget,
+    mask_urls,
+    plain_mapping,
+    track,
+)
+from runtime._device import DeviceReader, HostValues, Snapshots
+from runtime._identity import Resume, facts, identify, record_end
+from runtime._metrics import Scalar, sort_metrics
+
+log = logging.getLogger("runtime")
+
+_FLOATS_ONLY: Final = frozenset({float})
+_TIMED: Final = 63  # one call in 64 is timed: two clock readings cost a tenth of a call
+
+
+class Run(Registrar):
+    """One training run: its events, its journal, and the decisions about it.
+
+    Use it as a context manager, or call `close`; an open run is closed at exit. Methods that
+    publish may be called from any thread and do not raise after construction.
+
+    Args:
+        name: Its name and its folder's, `<dir>/<name>`; a second run of a name becomes `name-2`.
+        project: What it belongs to, for destinations that group runs.
+        dir: The folder of runs.
+        config: Settings to remember; values under keys that look like secrets are masked.
+        resume: "auto" goes on with the newest run of this name if there is one; a path goes on
+            with that run; None makes a new one, unless torchrun or SLURM restarted the job.
+        from_step: When resuming, the step of the checkpoint: what earlier attempts did beyond it
+            is superseded.
+        strict: Whether a value that cannot be logged raises `LoggingError` instead of being dropped
+            and named once.
+        durability: "interval" writes behind the training thread's back every `flush_interval`
+            seconds; "write" lets `log` itself write, so that nothing of the host's is lost even to
+            SIGKILL.
+        flush_interval: Seconds an event may wait in memory.
+        fsync: Seconds between syncs to disk, against power loss; None leaves it to the system.
+        on_full: What a full queue does: "drop_oldest" counts a gap, "block" waits for the writer.
+        quota_bytes: Journal size beyond which the oldest files are unlinked; None for never.
+        close_timeout: Seconds that closing may take altogether.
+        options: All settings of the bus at once, instead of the six before.
+        snapshots: Ways to read tensors of unusual devices, by device type.
+
+    Raises:
+        ValueError: An argument is out of range.
+        RunNotFoundError: `resume` names a folder that holds no run.
+    """
+
+    def __init__(
+        self,
+        name: str = "run",
+        *,
+        project: str | None = None,
+        dir: str | os.PathLike[str] = "runs",  # noqa: A002 - the field's word
+        config: Mapping[str, object] | None = None,
+        resume: Resume = None,
+        from_step: int | None = None,
+        strict: bool = False,
+        durability: Durability = "interval",
+        flush_interval: float = 0.05,
+        fsync: float | None = None,
+        on_full: OnFull = "drop_oldest",
+        quota_bytes: int | None = None,
+        close_timeout: float = 30.0,
+        options: BusOptions | None = None,
+        snapshots: Mapping[str, Snapshots] | None = None,
+    ) -> None:
+        if from_step is not None and from_step < 0:
+            raise ValueError(f"from_step={from_step} must be a step, 0 or more")
+        if close_timeout < 0:
+            raise ValueError(f"close_timeout={close_timeout} must be seconds, 0 or more")
+        options = options or BusOptions(
+            durability=durability,
+            flush_interval=flush_interval,
+            fsync=fsync,
+            on_full=on_full,
+            quota_bytes=quota_bytes,
+        )
+        self._identity = identify(
+            name=name, project=project, parent=Path(dir), resume=resume, from_step=from_step
+        )
+        self._strict = strict
+        self._close_timeout = close_timeout
+        self._closed_because: str | None = None
+        self._warned_closed = False
+        self._reader = DeviceReader(snapshots)
+        self._bus = Bus(self.dir / JOURNAL_FOLDER, attempt=self.attempt, options=options)
+        self._put = self._bus.put_draft
+        self._calls = 0
+        self._open = True
+        track(self)
+        self._bus.publish(
+            RunStarted(
+                name=self.name,
+                run_id=self.id,
+                project=project,
+                attempt=self.attempt,
+                resumed_from_step=from_step if self._identity.previous else None,
+                previous_outcome=self._identity.previous,
+                config=plain_mapping(dict(config or {})),
+                facts=facts(),
+            )
+        )
+
+    @property
+    def name(self) -> str:
+        """Its name, which is its folder's."""
+        return self._identity.info.name
+
+    @property
+    def id(self) -> str:
+        """Its identity across attempts and machines."""
+        return self._identity.info.id
+
+    @property
+    def dir(self) -> Path:
+        """Its folder."""
+        return self._identity.folder
+
+    @property
+    def attempt(self) -> int:
+        """Which turn at the run this process is; 1 for a new run."""
+        return self._identity.attempt
+
+    @property
+    def resumed(self) -> bool:
+        """Whether it goes on with an earlier attempt's work."""
+        return self._identity.previous is not None
+
+    @property
+    def control(self) -> Control:
+        """The channel for requests, from any thread."""
+        return self._bus.control
+
+    def __repr__(self) -> str:
+        state = self._closed_because or "open"
+        return f"<Run {self.name!r} attempt {self.attempt} in {self.dir} ({state})>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close(error=error)
+
+    def log(self, metrics: Mapping[str, Scalar], *, step: int | None = None) -> None:
+        """Publish numbers: Python's, numpy's, or tensors with one element on any device.
+
+        Tensors are copied without waiting for their device and keep the value they have now,
+        whatever is done to them in place later. A value that cannot be logged is dropped, counted,
+        and its key named once.
+
+        Args:
+            metrics: Numbers by name. Integers are exact up to 2**53.
+            step: Optimizer steps taken so far, or None if they belong to no step.
+
+        Raises:
+            LoggingError: Only if the run is strict.
+        """
+        if is_dynamo_compiling():
+            self._log_eagerly(metrics, step)
+            return
+        timed = not self._calls & _TIMED
+        started = time.perf_counter_ns() if timed else 0
+        self._calls += 1
+        try:
+            copy = dict(metrics)  # type: ignore[arg-type]  # anything may come; see the handler
+            if (
+                self._open
+                and copy
+                and len(copy) <= 64
+                and _FLOATS_ONLY.issuperset(map(type, copy.values()))
+                and (step is None or (type(step) is int and step >= 0))
+            ):
+                self._put((time.time(), step, copy))  # type: ignore[arg-type]  # floats, as seen
+            else:
+                self._log_carefully(metrics, step)
+        except LoggingError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever was handed over, training goes on
+            self._log_carefully(metrics, step)
+        if timed:
+            self._bus.latency.add(time.perf_counter_ns() - started)
+
+    def params(self, parameters: Mapping[str, object]) -> None:
+        """Publish settings of the run; nested structures are kept, secrets masked."""
+        self._make(lambda: ParametersLogged(parameters=plain_mapping(dict(parameters))))
+
+    def artifact(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        kind: str = "file",
+        name: str | None = None,
+        aliases: tuple[str, ...] = (),
+        metadata: Mapping[str, object] | None = None,
+        step: int | None = None,
+    ) -> None:
+        """Announce a file or folder that is complete; it is not copied.
+
+        Args:
+            path: Where it is.
+            kind: What it is, such as "checkpoint", "model" or "dataset".
+            name: Its name among the run's artifacts; the file's by default.
+            aliases: Further names, such as "best".
+            metadata: Anything else about it.
+            step: The step it belongs to.
+        """
+        self._make(
+            lambda: ArtifactReady(
+                path=os.fspath(path),
+                kind=kind,
+                name=name or Path(path).name,
+                aliases=tuple(aliases),
+                metadata=plain_mapping(dict(metadata or {})),
+                step=step,
+            )
+        )
+
+    def alert(
+        self, title: str, text: str = "", *, level: Level = "warning", step: int | None = None
+    ) -> None:
+        """Publish something a person should look at now; it is written at once."""
+        self._make(lambda: AlertRaised(title=title, text=text, level=level, step=step))
+
+    def message(self, text: str, *, level: Level = "info", step: int | None = None) -> None:
+        """Publish a line for people following the run."""
+        self._make(lambda: MessageLogged(text=text, level=level, step=step))
+
+    def define_metric(
+        self,
+        name: str,
+        *,
+        unit: str | None = None,
+        goal: Literal["minimize", "maximize"] | None = None,
+        summary: Literal["min", "max", "mean", "last", "first"] | None = None,
+        step_metric: str | None = None,
+    ) -> None:
+        """Say how a metric is to be read; see `bus.MetricDefined`."""
+        self._make(
+            lambda: MetricDefined(
+                name=name, unit=unit, goal=goal, summary=summary, step_metric=step_metric
+            )
+        )
+
+    def publish(self, event: Event) -> None:
+        """Publish an event, ours or one of your own; waits for its deciders if it has any."""
+        if not self._open:
+            self._note_closed()
+            return
+        self._bus.publish(event)
+
+    def wants(self, kind: type[Event]) -> bool:
+        """Whether publishing an event of this class reaches anybody; ask before building it."""
+        return self._open and self._bus.wants(kind)
+
+    def safe_point(self, step: int) -> Decision:
+        """Read the decisions; call it between two steps, when stopping or saving is possible.
+
+        Costs one look at an empty queue unless something was asked. Once `stop` is true it stays so.
+        """
+        return self._bus.control.safe_point(step)
+
+    def statistics(self) -> Statistics:
+        """What the run's machinery has done so far."""
+        return self._bus.statistics()
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until everything published so far is written; tell whether that happened in time."""
+        return self._bus.flush(timeout)
+
+    def add_subscriber(self, subscription: Subscription, body: Body, on_error: OnError) -> None:
+        """Start a subscriber; what `subscribe` and `on` call."""
+        self._bus.add_subscriber(subscription, body, on_error)
+
+    def add_decider(self, decider: Decider) -> None:
+        """Start asking a decider; what `decider` calls."""
+        self._bus.add_decider(decider)
+
+    def report_failure(self, subscription: Subscription, error: BaseException) -> None:
+        """Count a handler's failure."""
+        self._bus.report_failure(subscription, error)
+
+    def close(
+        self,
+        outcome: Outcome | None = None,
+        *,
+        error: BaseException | None = None,
+        timeout: float | None = None,
+    ) -> Account | None:
+        """Write everything, let subscribers finish, and end the run; once is enough.
+
+        Args:
+            outcome: How it ended; by default what can be seen: failed with `error`, stopped if a
+                `Stop` took effect, otherwise finished.
+            error: The exception that ended it.
+            timeout: Seconds for everything together; `close_timeout` by default.
+
+        Returns:
+            How closing went, or None if it was closed already.
+        """
+        if not self._open:
+            return None
+        self._open = False
+        ending = outcome_of(outcome, error, self.control)
+        self._closed_because = ending[0]
+        account = self._bus.close(
+            self._close_timeout if timeout is None else timeout,
+            last=lambda: RunEnded(
+                outcome=ending[0],
+                error=ending[1],
+                reason=ending[2],
+                statistics=self._bus.statistics().as_metrics(),
+            ),
+        )
+        forget(self)
+        record_end(
+            self._identity, outcome=ending[0], error=ending[1], reason=ending[2], ended=time.time()
+        )
+        _report(self.dir, account)
+        return account
+
+    def close_at_exit(self) -> None:
+        """The interpreter ends while the run is open: close it with what can be known."""
+        error: object = getattr(sys, "last_value", None)
+        interactive = hasattr(sys, "ps1") or "IPython" in sys.modules
+        failed = error if isinstance(error, BaseException) and not interactive else None
+        with contextlib.suppress(Exception):  # nobody is left to hear of it
+            self.close(error=failed)
+
+    def forked(self) -> None:
+        """This is a forked child, such as a DataLoader worker: the run belongs to the parent."""
+        self._open = False
+        self._closed_because = "in a forked child"
+        self._bus.abandon()
+
+    @torch._disable_dynamo  # noqa: SLF001 - the public twin imports the whole compiler
+    def _log_eagerly(self, metrics: Mapping[str, Scalar], step: int | None) -> None:
+        self.log(metrics, step=step)
+
+    def _log_carefully(self, metrics: object, step: object) -> None:
+        """Sort the values, publish the good ones, account for the bad ones."""
+        if not self._open:
+            self._note_closed()
+            return
+        made = time.time()
+        found = sort_metrics(metrics, read_cpu=self._reader.reads_cpu)
+        good_step = self._checked_step(step, found.bad)
+        device = None
+        if found.tensors:
+            try:
+                device = self._reader.take(found.tensors)
+            except Exception as error:  # noqa: BLE001 - a device may fail in any way
+                found.bad.update(dict.fromkeys(found.tensors, f"its device said: {error}"[:300]))
+        if isinstance(device, HostValues):
+            found.host.update(device.values())
+            device = None
+        if device is not None:
+            keys = frozenset(found.host) | frozenset(found.tensors)
+            self._bus.publish_deferred(made, good_step, found.host, keys, device)
+        elif found.host:
+            self._bus.publish_metrics((made, good_step, found.host))
+        for key, reason in found.bad.items():
+            self._bus.reject(key, reason)
+        if found.bad and self._strict:
+            raise LoggingError(found.bad)
+
+    def _checked_step(self, step: object, bad: dict[str, str]) -> int | None:
+        if step is None:
+            return None
+        try:
+            number = int(step)  # type: ignore[call-overload]  # numpy integers come here too
+            if number == step and number >= 0 and not isinstance(step, torch.Tensor):
+                return int(number)
+        except (TypeError, ValueError, OverflowError):
+            pass
+        kind = type(step).__name__
+        bad["step"] = f"a step is an integer of 0 or more, not this {kind}; logged without one"
+        return None
+
+    def _make(self, build: Callable[[], Event]) -> None:
+        """Build and publish an event from a user's arguments without raising for them."""
+        try:
+            event = build()
+        except (ValidationError, TypeError, ValueError) as error:
+            if self._strict:
+                raise
+            lines = str(error).splitlines()
+            self._bus.reject(build.__qualname__.split(".")[1], " ".join(lines[:3])[:300])
+            return
+        self.publish(event)
+
+    def _note_closed(self) -> None:
+        if not self._warned_closed:
+            self._warned_closed = True
+            log.warning("run %r is %s; what is logged now is lost", self.name, self._closed_because)
+        self._bus.note_late()
+
+
+def outcome_of(
+    outcome: Outcome | None, error: BaseException | None, control: Control
+) -> tuple[Outcome, str | None, str | None]:
+    """Conclude outcome, error text and reason from how the loop was left."""
+    if isinstance(error, SystemExit) and error.code in (None, 0):
+        error = None
+    if isinstance(error, KeyboardInterrupt):
+        return outcome or "stopped", None, "KeyboardInterrupt"
+    if error is not None:
+        text = mask_urls(f"{type(error).__name__}: {error}")[:2000]
+        return outcome or "failed", text, None
+    stop = control.stopped_by
+    if stop is not None:
+        return outcome or "stopped", None, f"{stop.by}: {stop.reason}" if stop.reason else stop.by
+    return outcome or "finished", None, None
+
+
+def _report(folder: Path, account: Account) -> None:
+    if account.unwritten:
+        log.warning(
+            "%d events of %s could not be written before the time was over",
+            account.unwritten,
+            folder,
+        )
+    if account.abandoned:
+        log.warning("subscribers still busy at the end: %s", ", ".join(account.abandoned))
+    for name, count in account.unread.items():
+        log.warning("subscriber %r left %d events unread; they are in the journal", name, count)
