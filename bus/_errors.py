@@ -2,13 +2,13 @@
 
 ```
 BusError
-├── EventDefinitionError   an Event subclass cannot be told apart in the journal   (class definition)
-├── DeviceValueError       a tensor or array was given where a host number belongs (construction)
-├── LoggingError           strict runs only: a value cannot be logged              (log, publish)
-├── ClosedError            the bus has ended and takes no more subscribers         (subscribe, on, decider)
-├── DeadlockError          a decider awaited what only the waiting thread can do   (await handle)
-├── RunNotFoundError       a folder holds no run                                   (reading, resume)
-└── DecisionTimeoutError   a handle was not resolved in the time given             (Handle.wait)
+├── EventDefinitionError  an Event subclass has no name of its own in the journal (definition)
+├── DeviceValueError      a tensor was given where a host number belongs (construction)
+├── LoggingError          strict runs only: a value cannot be logged (log)
+├── ClosedError           the bus has ended and takes no more subscribers (subscribe, on)
+├── DeadlockError         a decider awaited what only the waiting thread can do (await handle)
+├── RunNotFoundError      a folder holds no run (resume, reading)
+└── DecisionTimeoutError  a handle was not resolved in the time given (Handle.wait)
 ```
 
 Publishing never raises any of them unless the run is strict.

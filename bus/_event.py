@@ -6,11 +6,10 @@ give it back; a type nobody defined comes back as `UnknownEvent` with its fields
 
 import time as clock
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, cast
 
 import orjson
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -22,7 +21,7 @@ from pydantic import (
 from pydantic_core import from_json, to_json
 
 from bus._plain import refuse_arrays, well_formed
-from bus._types import TypeRegistry
+from bus._types import FrozenModel, TypeRegistry
 
 SCHEMA_VERSION: Final = 1
 """The `v` of every journal line. It changes only when old readers could no longer understand it."""
@@ -43,7 +42,7 @@ EVENT_TYPES: Final = TypeRegistry()
 """Every concrete event class by its type."""
 
 
-class Event(BaseModel):
+class Event(FrozenModel):
     """A fact about a run, in the past tense. Subclass it for facts of your own.
 
     A subclass names itself with `type: Literal["..."] = "..."`. Subscribers share one instance and
@@ -59,7 +58,6 @@ class Event(BaseModel):
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
-        frozen=True,
         extra="forbid",
         ser_json_inf_nan="strings",
         ser_json_bytes="base64",
@@ -142,9 +140,10 @@ def decode(encoded: bytes) -> Event:
     Raises:
         ValueError: The bytes are no JSON object with a type and a time.
     """
-    fields: object = from_json(encoded)
+    fields = cast("object", from_json(encoded))
     if not isinstance(fields, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - the bytes are wrong, not the type
+    fields = cast("dict[str, JsonValue]", fields)
     known = EVENT_TYPES.get(str(fields.get("type")))
     if known is not None:
         try:

@@ -132,7 +132,7 @@ class SubstepEnded(Event):
 
 
 class OptimizerStepBegan(Event):
-    """Gradients are clipped and the optimizer is about to step (on_pre_optimizer_step). Live only."""
+    """Gradients are clipped, the optimizer steps next (on_pre_optimizer_step). Live only."""
 
     durable: ClassVar[bool] = False
 

@@ -9,8 +9,9 @@ count, or still pending.
 import itertools
 import threading
 from collections import Counter, deque
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, cast
 
 from bus._deferred import DeferredMetrics
 from bus._event import Event
@@ -224,11 +225,12 @@ def _value_size(value: object) -> int:
     if isinstance(value, (str, bytes)):
         return len(value)
     if isinstance(value, dict):
-        return sum(_PER_VALUE + _text_size(each) for each in value.values())
+        values = cast("Iterable[object]", value.values())
+        return sum(_PER_VALUE + _length(each) for each in values)
     if isinstance(value, (list, tuple)):
-        return sum(_PER_VALUE + _text_size(each) for each in value)
+        return sum(_PER_VALUE + _length(each) for each in cast("Iterable[object]", value))
     return 16
 
 
-def _text_size(value: object) -> int:
-    return len(value) if isinstance(value, (str, bytes, list, dict)) else 0
+def _length(value: object) -> int:
+    return len(cast("Sized", value)) if isinstance(value, (str, bytes, list, dict)) else 0

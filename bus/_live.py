@@ -219,7 +219,7 @@ class LiveLoop:
         assert self._loop is not None
         assert self._thread is not None
         task = asyncio.current_task(self._loop)
-        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - the only way
+        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - documented, and the only way
         if task is None or frame is None:
             return
         ours = traceback.extract_stack(frame)[-1]

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from pydantic import BaseModel, JsonValue
 
@@ -16,13 +16,13 @@ MASK: Final = "***"
 _DEPTH: Final = 24
 _REPR_LIMIT: Final = 500
 
-_SECRET_WORDS: Final = (
+_CREDENTIALS: Final = (
     "secret|passwd|password|passphrase|credential|credentials|private_?key|api_?key|access_?key|"
     "auth_?key|bearer|authorization|cookie|access_?token|auth_?token|api_?token|refresh_?token|"
     "hf_?token|id_?token|session_?token|github_?token|webhook_?url|dsn|connection_?string"
 )
 _SECRET_KEY: Final = re.compile(
-    rf"(?:^|[_\-.\s/])(?:{_SECRET_WORDS})(?:$|[_\-.\s/\d])|(?:^|[_\-.\s/])(?:token|pwd|auth)$",
+    rf"(?:^|[_\-.\s/])(?:{_CREDENTIALS})(?:$|[_\-.\s/\d])|(?:^|[_\-.\s/])(?:token|pwd|auth)$",
     re.IGNORECASE,
 )
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -52,7 +52,7 @@ def well_formed(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def plain(value: object, *, depth: int = _DEPTH) -> Json:
+def plain(value: object, *, depth: int = _DEPTH) -> Json:  # noqa: PLR0911 - a list of cases
     """Convert a value to JSON data, whatever it is.
 
     Mappings, sequences, sets, dataclasses, pydantic models, enums and paths keep their structure;
@@ -74,7 +74,7 @@ def plain(value: object, *, depth: int = _DEPTH) -> Json:
     return _described(value) if depth <= 0 else _structured(value, depth - 1)
 
 
-def _structured(value: object, depth: int) -> Json:
+def _structured(value: object, depth: int) -> Json:  # noqa: PLR0911 - a list of cases
     try:
         if isinstance(value, Mapping):
             return plain_mapping(cast("Mapping[object, object]", value), depth=depth)
@@ -92,10 +92,10 @@ def _structured(value: object, depth: int) -> Json:
             return float(cast("float", value))
     except Exception:  # noqa: BLE001 - a user's object may fail in any way; it is described instead
         return _described(value)
-    return _described(value)
+    return _described(cast("object", value))
 
 
-def plain_mapping(values: Mapping[object, object], *, depth: int = _DEPTH) -> dict[str, Json]:
+def plain_mapping(values: Mapping[Any, object], *, depth: int = _DEPTH) -> dict[str, Json]:
     """Convert a mapping to a JSON object with string keys, masking what looks like a secret."""
     result: dict[str, Json] = {}
     for key, value in values.items():

@@ -7,7 +7,7 @@ anywhere else. What a later attempt replaced is left out unless asked for.
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import orjson
 from pydantic import JsonValue
@@ -276,4 +276,4 @@ def _parse(encoded: bytes) -> dict[str, JsonValue]:
     except orjson.JSONDecodeError:
         data = from_json(encoded)  # numbers beyond 64 bits
     assert isinstance(data, dict)
-    return data
+    return cast("dict[str, JsonValue]", data)

@@ -60,7 +60,7 @@ class Registrar(ABC):
             TypeError: Not an event class, or not a coroutine function of one or two arguments.
         """
         filters = Filter(types, when, every, once, before, after)
-        return Subscribe(self, filters, name, buffer, overflow, on_error)
+        return Subscribe(self, filters, name, buffer=buffer, overflow=overflow, on_error=on_error)
 
     def on(
         self,
@@ -79,7 +79,7 @@ class Registrar(ABC):
         A call that raises is logged once and counted; the next event is handled as usual.
         """
         filters = Filter(types, when, every, once, before, after)
-        return On(self, filters, name, buffer, overflow)
+        return On(self, filters, name, buffer=buffer, overflow=overflow)
 
     def decider(
         self, *types: type[EventT], deadline: float = 5.0, name: str | None = None
@@ -107,6 +107,7 @@ class Subscribe(Generic[EventT]):
         registrar: Registrar,
         filters: Filter,
         name: str | None,
+        *,
         buffer: int,
         overflow: Overflow,
         on_error: OnError,
@@ -138,6 +139,7 @@ class On(Generic[EventT]):
         registrar: Registrar,
         filters: Filter,
         name: str | None,
+        *,
         buffer: int,
         overflow: Overflow,
     ) -> None:

@@ -4,17 +4,17 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final, Literal, TypeVar
 
 from annotated_types import Gt
-from pydantic import BaseModel, ConfigDict, FiniteFloat
+from pydantic import ConfigDict, FiniteFloat
 
 from bus._event import Text
-from bus._types import TypeRegistry
+from bus._types import FrozenModel, TypeRegistry
 
 REQUEST_TYPES: Final = TypeRegistry()
 """Every concrete request class by its type."""
 
 
-class Request(BaseModel):
-    """Something asked of the training loop, in the imperative. Subclass it for requests of your own.
+class Request(FrozenModel):
+    """Something asked of the training loop, in the imperative. Subclass it for your own.
 
     A subclass names itself with `type: Literal["..."] = "..."`.
 
@@ -23,9 +23,7 @@ class Request(BaseModel):
         by: Who asks; filled in with the subscriber's or thread's name when empty.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        frozen=True, extra="forbid", ser_json_inf_nan="strings"
-    )
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
     type: str
     reason: Text = ""

@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, cast
 
 from bus._event import Event
 
@@ -44,13 +44,14 @@ class Filter:
         if not self.types:
             raise ValueError("subscribe to at least one event class, for example MetricsLogged")
         for each in self.types:
-            if not (isinstance(each, type) and issubclass(each, Event)):
+            given = cast("object", each)
+            if not (isinstance(given, type) and issubclass(given, Event)):
                 raise TypeError(f"{each!r} is no event class; pass classes such as MetricsLogged")
         if self.every < 1:
             raise ValueError(f"every={self.every} must be 1 or more")
 
     def in_range(self, event: Event) -> bool:
-        """Whether the event's step lies between `after` and `before`; an event without one does not."""
+        """Whether the step lies between `after` and `before`; an event without one does not."""
         if self.before is None and self.after is None:
             return True
         step = event.step
@@ -94,7 +95,7 @@ class Subscription:
 
     @property
     def idle(self) -> bool:
-        """Whether everything offered was read and dealt with, as far as can be seen from outside."""
+        """Whether everything offered was read and dealt with, as far as can be seen here."""
         return self.retired or (not self._buffer and self.waiting)
 
     def offer(self, event: Event) -> bool:
@@ -202,5 +203,4 @@ class EventStream(Generic[EventT]):
         return self
 
     async def __anext__(self) -> EventT:
-        event: Any = await self._subscription.receive()
-        return event
+        return cast("EventT", await self._subscription.receive())

@@ -1,8 +1,25 @@
-"""Finds a model class by the `type` its instances carry, for events and for requests alike."""
+"""What events and requests have in common: frozen models, found again by the `type` they carry."""
 
-from pydantic import BaseModel
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, Field
+from typing_extensions import dataclass_transform
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
 
 from bus._errors import EventDefinitionError
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
+class _FrozenMeta(ModelMetaclass):
+    """Tells type checkers that fields cannot be assigned, so that a subclass may narrow `type`."""
+
+
+class FrozenModel(BaseModel, metaclass=_FrozenMeta, frozen=True):
+    """A model whose instances never change."""
 
 
 class TypeRegistry:

@@ -1,4 +1,4 @@
-"""The writer thread: takes events from the inbox, encodes and journals them, then shows them around.
+"""The writer thread: takes events from the inbox, journals them, then shows them around.
 
 A plain thread without an event loop and without users' code, so that nothing can hold it up but
 the disk. Events reach the journal's memory before any live subscriber sees them.

@@ -15,10 +15,10 @@ requests = await replay(run.dir, stop_on_divergence, MetricsLogged)
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from bus._control import Control
-from bus._event import Event
+from bus._event import Event, Metrics
 from bus._events import Gap, Outcome, RunEnded, RunStarted
 from bus._lines import list_segments
 from bus._reader import JournalReader, Record
@@ -58,7 +58,7 @@ class Recorder:
         for event in self.events:
             carried: object = getattr(event, "metrics", None)
             if isinstance(carried, dict) and key in carried:
-                found.append(carried[key])
+                found.append(cast("Metrics", carried)[key])
         return found
 
 

@@ -13,7 +13,7 @@ import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import torch
 
@@ -67,7 +67,7 @@ class AnyDeviceSnapshots:
     def take(self, tensors: Mapping[str, torch.Tensor]) -> DeviceValues:
         """Copy and read the tensors now."""
         packed = torch.stack([each.reshape(()).to(torch.float32) for each in tensors.values()])
-        return HostValues(dict(zip(tensors, packed.tolist(), strict=True)))
+        return HostValues(dict(zip(tensors, _numbers(packed), strict=True)))
 
 
 class CudaSnapshots:
@@ -99,13 +99,13 @@ class CudaValues:
     def ready(self) -> bool:
         """Whether every copy has arrived; asks the driver and does not wait."""
         allow_polling_beside_captures()
-        return all(event.query() for _, _, event in self._packs)
+        return all(_arrived(event) for _, _, event in self._packs)
 
     def values(self) -> dict[str, float]:
         """The numbers by metric."""
         found: dict[str, float] = {}
         for keys, row, _ in self._packs:
-            found.update(zip(keys, map(float, row.tolist()), strict=True))
+            found.update(zip(keys, _numbers(row), strict=True))
         return found
 
 
@@ -118,9 +118,18 @@ def _copy(
         # only when the copies recorded on it are over.
         row = torch.empty(len(keys), dtype=dtype, pin_memory=True)
         row.copy_(packed, non_blocking=True)
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         event.record()
     return keys, row, event
+
+
+def _arrived(event: "torch.cuda.Event") -> bool:
+    return bool(event.query())  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+
+def _numbers(row: torch.Tensor) -> list[float]:
+    values = cast("list[float]", row.tolist())  # pyright: ignore[reportUnknownMemberType] - torch
+    return [float(value) for value in values]
 
 
 _polling: Final = threading.local()

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 
@@ -34,7 +34,8 @@ from bus import (
 
 log = logging.getLogger("runtime")
 
-Resume: TypeAlias = "Literal['auto'] | str | os.PathLike[str] | None"
+Resume: TypeAlias = "str | os.PathLike[str] | None"
+"""None, "auto", or the folder of a run."""
 
 _RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 

@@ -1,4 +1,4 @@
-"""Sorts what a user hands to `run.log`: host numbers, tensors still on a device, and what is neither.
+"""Sorts what a user hands to `run.log`: host numbers, tensors on a device, and the rest.
 
 Pure apart from looking at the values; nothing here reads a tensor's data.
 """
@@ -7,7 +7,7 @@ import math
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, SupportsFloat, TypeAlias
+from typing import Final, Protocol, SupportsFloat, TypeAlias, cast
 
 import torch
 
@@ -64,25 +64,30 @@ def sort_metrics(metrics: object, *, read_cpu: bool) -> Sorted:
         found.bad["metrics"] = f"log takes a mapping of names to numbers, not {_kind(metrics)}"
         return found
     try:
-        items = list(metrics.items())
+        items = list(cast("Mapping[object, object]", metrics).items())
     except Exception as error:  # noqa: BLE001 - a user's mapping may fail in any way
         found.bad["metrics"] = f"its items cannot be read: {type(error).__name__}"
         return found
     for key, value in items:
         if not isinstance(key, str):
             found.bad[_safe_repr(key)] = "a metric's name must be a string"
-        elif read_cpu and type(value) in _PLAIN_TENSORS and value.is_cpu and value.numel() == 1:
-            _read(found, well_formed(key), value)
+        elif read_cpu and type(value) in _PLAIN_TENSORS:
+            _read_plain(found, well_formed(key), cast("torch.Tensor", value))
         else:
             _sort_value(found, well_formed(key), value)
     return found
 
 
-def _read(found: Sorted, key: str, tensor: torch.Tensor) -> None:
-    try:
-        found.host[key] = float(tensor.item())
-    except Exception:  # noqa: BLE001 - complex, sparse, ...: the long way says what is wrong
-        _sort_value(found, key, tensor)
+def _read_plain(found: Sorted, key: str, tensor: torch.Tensor) -> None:
+    """Read a plain CPU tensor at once, which takes a tenth of the time of sorting it."""
+    if tensor.is_cpu and tensor.numel() == 1:
+        try:
+            found.host[key] = float(tensor.item())
+        except Exception:  # noqa: BLE001, S110 - complex, sparse...: the long way says what is wrong
+            pass
+        else:
+            return
+    _sort_value(found, key, tensor)
 
 
 def _sort_value(found: Sorted, key: str, value: object) -> None:
@@ -127,7 +132,7 @@ def _element(value: object) -> object:
     return array.item()
 
 
-def _tensor_problem(tensor: torch.Tensor) -> str | None:
+def _tensor_problem(tensor: torch.Tensor) -> str | None:  # noqa: PLR0911 - a list of cases
     """Why a tensor cannot be logged, without touching its data."""
     if hasattr(tensor, "full_tensor"):
         return "a DTensor's value is a collective; log tensor.to_local() or its full_tensor()"

@@ -2,7 +2,8 @@
 
 `log` is the hot path. Calls with Python floats alone take a time, copy the dictionary and append;
 everything else (tensors, numpy, integers, bad values) is sorted by `_log_carefully`. Neither
-raises, waits for a device, or touches a disk, unless the run was made `strict` or `durability="write"`.
+raises (unless the run is `strict`), waits for a device, or touches a disk (unless its
+`durability` is "write").
 """
 
 import contextlib
@@ -215,7 +216,7 @@ class Run(Registrar):
         started = time.perf_counter_ns() if timed else 0
         self._calls += 1
         try:
-            copy = dict(metrics)  # type: ignore[arg-type]  # anything may come; see the handler
+            copy = dict(metrics)
             if (
                 self._open
                 and copy
@@ -308,7 +309,7 @@ class Run(Registrar):
     def safe_point(self, step: int) -> Decision:
         """Read the decisions; call it between two steps, when stopping or saving is possible.
 
-        Costs one look at an empty queue unless something was asked. Once `stop` is true it stays so.
+        Costs one look at an empty queue unless something was asked. A `stop` stays true.
         """
         return self._bus.control.safe_point(step)
 
@@ -385,7 +386,6 @@ class Run(Registrar):
         self._closed_because = "in a forked child"
         self._bus.abandon()
 
-    @torch._disable_dynamo  # noqa: SLF001 - the public twin imports the whole compiler
     def _log_eagerly(self, metrics: Mapping[str, Scalar], step: int | None) -> None:
         self.log(metrics, step=step)
 

@@ -1,6 +1,5 @@
 """The command line as a whole: its commands, `--version`, and how the process ends."""
 
-import io
 import sys
 from typing import Annotated
 
@@ -22,9 +21,10 @@ app = typer.Typer(
 
 def main() -> None:
     """Runs the command line and exits with its code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    reconfigure: object = getattr(sys.stdout, "reconfigure", None)
+    if callable(reconfigure):
         # A terminal that cannot show a character gets its escape instead of a traceback.
-        sys.stdout.reconfigure(errors="backslashreplace")
+        reconfigure(errors="backslashreplace")
     try:
         app(prog_name="hotloop")
     except KeyboardInterrupt:

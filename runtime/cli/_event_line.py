@@ -7,7 +7,7 @@ from typing import Final
 import typer
 
 from bus import Row
-from runtime.cli._fields import Data, brief, mapping, text, whole
+from runtime.cli._fields import Data, brief, mapping, number, text, whole
 from runtime.cli._output import printable
 
 _HEAD: Final = frozenset(("v", "seq", "type", "time", "step"))
@@ -33,8 +33,8 @@ def payload(kind: str, data: Data) -> str:
 
 
 def _clock(data: Data) -> str:
-    seconds = data.get("time")
-    if isinstance(seconds, str) or not isinstance(seconds, int | float):
+    seconds = number(data, "time")
+    if seconds is None:
         return " " * 23
     try:
         local = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
@@ -55,7 +55,7 @@ def _everything(data: Data) -> str:
 
 
 def _run_started(data: Data) -> str:
-    name, step, before = text(data, "name"), whole(data, "resumed_from_step"), None
+    name, step = text(data, "name"), whole(data, "resumed_from_step")
     before = text(data, "previous_outcome")
     line = f"{printable(name or '?')}, attempt {whole(data, 'attempt') or '?'}"
     line += "" if step is None else f", resumed from step {step}"

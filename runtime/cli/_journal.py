@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from bus import JournalReader, Record, Row, RunInfo, RunNotFoundError, RunState, UnknownEvent
 from bus import run_state as state_by_identity
+from runtime.cli._fields import number
 
 State: TypeAlias = RunState | Literal["unknown"]
 
@@ -53,9 +54,7 @@ def row_of(record: Record) -> Row:
 
 def in_order(row: Row) -> tuple[int, float, int, int]:
     """The sort key under which the ranks of an attempt interleave by time."""
-    seconds = row.data.get("time")
-    known = isinstance(seconds, int | float)
-    return (row.attempt, seconds if known else 0.0, row.rank, row.seq)
+    return (row.attempt, number(row.data, "time") or 0.0, row.rank, row.seq)
 
 
 def json_line(row: Row, *, superseded: bool = False) -> bytes:

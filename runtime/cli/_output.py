@@ -6,7 +6,7 @@ not be able to move the cursor of whoever looks at it.
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,7 +43,7 @@ def show_json(value: object) -> None:
 
 
 @contextlib.contextmanager
-def byte_output(out: Path | None) -> Iterator[BinaryIO]:
+def byte_output(out: Path | None) -> Generator[BinaryIO, None, None]:
     """Standard output, or a file that appears under its name only when it is complete.
 
     Raises:

@@ -31,46 +31,58 @@ def tail(run_dir: Path, *, types: frozenset[str], lines: int, follow: bool, as_j
     journal = JournalReader(run_dir)
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     line = _json if as_json else partial(event_line, colour=colour)
+    last = Last(lines)
+    for row in journal.rows(types=types, superseded=True):
+        last.add(row)
+    _print(last.rows(), line)
     if follow:
-        _follow(run_dir, journal, types, lines, line)
-        return
-    last = last_rows(journal.rows(types=types, superseded=False), lines)
-    _print(last, line)
-    if not last and types and lines:
+        _follow(run_dir, journal, types, last, line)
+    elif not last.seen and types:
         typer.echo(f"hotloop: {none_found(run_dir, types)}", err=True)
 
 
-def last_rows(rows: Iterable[Row], count: int) -> list[Row]:
+class Last:
     """The last events over all ranks by time, holding no more than that many of each rank."""
-    kept: defaultdict[tuple[int, int], deque[Row]] = defaultdict(lambda: deque(maxlen=count))
-    for row in rows:
-        kept[row.attempt, row.rank].append(row)
-    merged = sorted((row for each in kept.values() for row in each), key=in_order)
-    return merged[max(0, len(merged) - count) :]
+
+    def __init__(self, count: int) -> None:
+        self.seen: dict[tuple[int, int], int] = {}
+        self._count = count
+        self._kept: defaultdict[tuple[int, int], deque[Row]] = defaultdict(
+            lambda: deque(maxlen=count)
+        )
+
+    def add(self, row: Row) -> None:
+        """Takes note of an event, in the order of its rank's journal."""
+        self.seen[row.attempt, row.rank] = row.seq
+        if not row.superseded:
+            self._kept[row.attempt, row.rank].append(row)
+
+    def rows(self) -> list[Row]:
+        """The last of those that no later attempt replaced."""
+        merged = sorted((row for each in self._kept.values() for row in each), key=in_order)
+        return merged[max(0, len(merged) - self._count) :]
+
+    def is_new(self, row: Row) -> bool:
+        """Whether the event came after everything that was added."""
+        return row.seq > self.seen.get((row.attempt, row.rank), 0)
 
 
 def _follow(
     run_dir: Path,
     journal: JournalReader,
     types: frozenset[str],
-    lines: int,
+    last: Last,
     line: Callable[[Row], str],
 ) -> None:
-    _print(last_rows(_fresh(journal, types), lines), line)
     over = False
     while not over:
         # Asked before reading, so that what the run wrote last is not missed.
         over = run_state(run_dir) != "running"
-        fresh = sorted(_fresh(journal, types), key=in_order)
-        _print(fresh, line)
-        if not over and not fresh:
+        records = journal.poll()
+        fresh = (row_of(each) for each in records if not types or each.event.type in types)
+        _print(sorted(filter(last.is_new, fresh), key=in_order), line)
+        if not over and not records:
             time.sleep(_POLL_INTERVAL)
-
-
-def _fresh(journal: JournalReader, types: frozenset[str]) -> Iterable[Row]:
-    return (
-        row_of(record) for record in journal.poll() if not types or str(record.event.type) in types
-    )
 
 
 def _print(rows: Iterable[Row], line: Callable[[Row], str]) -> None:

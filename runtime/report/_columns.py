@@ -9,6 +9,7 @@ steps vanish and values that came from 32 bits cost four bytes, while nothing lo
 from __future__ import annotations  # array is not subscriptable at run time before 3.12
 
 import base64
+import itertools
 import math
 import sys
 import zlib
@@ -72,7 +73,7 @@ def _packed(line: Line, origin: float, points: int) -> Packed:
 
 def _differences(numbers: Sequence[int]) -> Iterable[int]:
     yield numbers[0]
-    yield from (after - before for before, after in zip(numbers, numbers[1:], strict=False))
+    yield from (after - before for before, after in itertools.pairwise(numbers))
 
 
 def _deflated(columns: array[float]) -> str:

@@ -7,6 +7,7 @@ lie dense, cuts by count alone would starve a sparse one.
 
 from __future__ import annotations  # array is not subscriptable at run time before 3.12
 
+import itertools
 import math
 from array import array
 from bisect import bisect_left
@@ -41,7 +42,7 @@ def downsample(xs: Sequence[float], ys: array[float], points: int) -> Sequence[i
     per_piece = 2 if math.isfinite(sum(ys)) else 3
     cuts = _cuts(xs, (points - 2) // per_piece)
     kept = [0]
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in itertools.pairwise(cuts):
         kept.extend(_extremes(ys, start, end))
     kept.append(count - 1)
     return kept

@@ -15,7 +15,7 @@ from runtime.report._document import Document
 
 _UNSAFE = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 _STYLES = ("uPlot.min.css", "report.css")
-_SCRIPTS = ("uPlot.iife.min.js", "plots.js", "report.js")
+_SCRIPTS = ("uPlot.iife.min.js", "format.js", "stage.js", "plots.js", "report.js")
 
 
 def render(document: Document) -> str:

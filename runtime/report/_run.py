@@ -3,6 +3,7 @@
 from __future__ import annotations  # array is not subscriptable at run time before 3.12
 
 import math
+import shlex
 import time
 from array import array
 from collections.abc import Iterable, Mapping
@@ -121,9 +122,14 @@ def _facts(story: Story) -> tuple[Pairs, Pairs]:
     """What the latest attempt says of its surroundings: the headline, and the rest."""
     start = story.began[max(story.began)] if story.began else {}
     facts = mapping_of(start, "facts")
-    headline = [(key, shown(facts[key])) for key in _HEADLINE_FACTS if key in facts]
+    headline = [(key, _fact(facts[key])) for key in _HEADLINE_FACTS if key in facts]
     rest = {key: value for key, value in facts.items() if key not in _HEADLINE_FACTS}
     return headline, list(flattened(rest))
+
+
+def _fact(value: JsonValue) -> str:
+    """A fact as text; a list is a command's arguments."""
+    return shlex.join(map(shown, value)) if isinstance(value, list) else shown(value)
 
 
 def _config(story: Story) -> Pairs:

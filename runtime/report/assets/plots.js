@@ -42,91 +42,8 @@ const Plots = (() => {
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  function formatNumber(value) {
-    if (value == null || !Number.isFinite(value)) return "–";
-    const size = Math.abs(value);
-    if (size !== 0 && (size >= 1e7 || size < 1e-4)) return value.toExponential(3).replace("e+", "e");
-    if (Number.isInteger(value)) return value.toLocaleString("en");
-    return size >= 1000 ? value.toLocaleString("en", { maximumSignificantDigits: 6 }) : String(Number(value.toPrecision(4)));
-  }
-
-  function formatTick(value) {
-    const size = Math.abs(value);
-    for (const [unit, letter] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
-      if (size >= unit * (unit === 1e3 ? 10 : 1)) return `${Number((value / unit).toPrecision(6))}${letter}`;
-    }
-    if (size !== 0 && size < 1e-3) return value.toExponential(1).replace(".0e", "e");
-    return String(Number(value.toPrecision(6)));
-  }
-
-  function formatDuration(seconds) {
-    const sign = seconds < 0 ? "−" : "";
-    let rest = Math.abs(seconds);
-    if (rest < 1 && rest > 0) return `${sign}${Number((rest * 1000).toPrecision(3))} ms`;
-    if (rest < 60) return `${sign}${Number(rest.toFixed(1))} s`;
-    rest = Math.round(rest);
-    const parts = [[86400, "d"], [3600, "h"], [60, "m"], [1, "s"]]
-      .map(([unit, letter]) => { const n = Math.floor(rest / unit); rest -= n * unit; return n ? `${n}${letter}` : ""; })
-      .filter(Boolean);
-    return sign + parts.slice(0, 2).join(" ");
-  }
-
-  const formatX = (axis, value) => axis === "step" ? `step ${Math.round(value).toLocaleString("en")}` : formatDuration(value);
-
   const TIME_STEPS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600,
     7200, 10800, 21600, 43200, 86400, 172800, 432000, 864000, 2592000, 8640000, 31536000];
-
-  /** What all plots share. `changed` is called with "zoom" or "style". */
-  class Stage {
-    constructor(report) {
-      this.marks = report.marks.map((mark) => ({ ...mark, at: { step: mark.step, time: mark.time - report.origin } }));
-      this.x = "step";
-      this.log = false;
-      this.hidden = new Set();
-      this.zoom = { step: null, time: null };
-      this.listeners = [];
-      this.extent = this.measure(report);
-    }
-
-    measure(report) {
-      const extent = { step: [Infinity, -Infinity], time: [Infinity, -Infinity] };
-      const widen = (axis, value) => {
-        if (value == null || !Number.isFinite(value)) return;
-        extent[axis] = [Math.min(extent[axis][0], value), Math.max(extent[axis][1], value)];
-      };
-      for (const { lines, by_step } of report.metrics) {
-        for (const line of lines) {
-          if (by_step) line.steps.forEach((step) => widen("step", step));
-          line.times.forEach((time) => widen("time", time - report.origin));
-        }
-      }
-      for (const mark of this.marks) {
-        widen("time", mark.at.time);
-        if (mark.kind === "attempt") widen("step", mark.at.step);
-      }
-      for (const axis of ["step", "time"]) {
-        let [low, high] = extent[axis];
-        if (!(low <= high)) [low, high] = [0, 1];
-        const margin = (high - low || 1) * 0.012;
-        extent[axis] = [low - margin, high + margin];
-      }
-      return extent;
-    }
-
-    window(axis) { return this.zoom[axis] ?? this.extent[axis]; }
-
-    zoomTo(axis, range) {
-      this.zoom[axis] = range;
-      this.changed("zoom");
-    }
-
-    reset() {
-      this.zoom = { step: null, time: null };
-      this.changed("zoom");
-    }
-
-    changed(what) { this.listeners.forEach((listener) => listener(what)); }
-  }
 
   /** One metric's card. It holds a chart only while it is near the screen. */
   class Plot {
@@ -256,9 +173,9 @@ const Plots = (() => {
         },
         axes: [
           { ...look(), size: 28, gap: 4, space: 70, ...(axis === "time" ? { incrs: TIME_STEPS } : { incrs: undefined }),
-            values: (_, ticks) => ticks.map((tick) => axis === "time" ? formatDuration(tick) : Number.isInteger(tick) ? formatTick(tick) : "") },
+            values: (_, ticks) => ticks.map((tick) => axis === "time" ? Format.duration(tick) : Number.isInteger(tick) ? Format.tick(tick) : "") },
           { ...look(), gap: 4, space: 34, size: (_, values) => 14 + 6.4 * Math.max(3, ...(values ?? []).map((value) => value?.length ?? 0)),
-            values: (_, ticks) => ticks.map((tick) => tick == null ? "" : formatTick(tick)) },
+            values: (_, ticks) => ticks.map((tick) => tick == null ? "" : Format.tick(tick)) },
         ],
         series: [{}, ...this.strands.map((strand) => this.series(strand))],
         cursor: {
@@ -303,9 +220,9 @@ const Plots = (() => {
       this.strands.forEach((strand, i) => {
         const at = idxs[i + 1];
         const value = at == null ? null : chart.data[i + 1][at];
-        if (value != null) cells.push(this.cell(strand, axis, chart.data[0][at], formatNumber(value)));
+        if (value != null) cells.push(this.cell(strand, axis, chart.data[0][at], Format.number(value)));
       });
-      this.readout.replaceChildren(this.make("span", "at", formatX(axis, chart.posToVal(left, "x"))), ...cells.reverse());
+      this.readout.replaceChildren(this.make("span", "at", Format.position(axis, chart.posToVal(left, "x"))), ...cells.reverse());
       this.explain(chart, axis, left);
     }
 
@@ -346,7 +263,7 @@ const Plots = (() => {
     /** Without a cursor: the last, lowest and highest value. */
     rest() {
       const { last, lowest, highest } = this.metric;
-      const pair = (label, value) => this.make("span", "", `${label} `, this.make("b", "", formatNumber(value)));
+      const pair = (label, value) => this.make("span", "", `${label} `, this.make("b", "", Format.number(value)));
       this.readout.replaceChildren(...(highest == null ? [] : [pair("last", last), pair("min", lowest), pair("max", highest)]));
       this.tip.hidden = true;
     }
@@ -447,5 +364,5 @@ const Plots = (() => {
     }
   }
 
-  return { Stage, Plot, MARK_KINDS, formatDuration, formatNumber };
+  return { Plot };
 })();

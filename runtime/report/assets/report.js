@@ -19,7 +19,7 @@
     year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
   });
   const moment = (seconds) => seconds ? clock.format(new Date(seconds * 1000)) : "unknown";
-  const since = (seconds) => `+${Plots.formatDuration(Math.max(0, seconds - report.origin))}`;
+  const since = (seconds) => `+${Format.duration(Math.max(0, seconds - report.origin))}`;
   const atStep = (entry) => entry.step == null ? "" : `${entry.estimated ? "~" : ""}${number(entry.step)}`;
 
   /** A point in time: how long after the start, with the date on hover. */
@@ -64,7 +64,7 @@
     }
     const story = report.story || (report.state === "crashed" && report.attempts.length ? "The process ended without a word: it was killed, or its machine went down." : "");
     if (story) parts.push(make("div", `story ${report.state}`, report.state === "stopped" ? `Stopped ${story}` : story));
-    const length = { label: report.state === "running" ? "duration so far" : "duration", value: report.duration == null ? "unknown" : Plots.formatDuration(report.duration), note: "" };
+    const length = { label: report.state === "running" ? "duration so far" : "duration", value: report.duration == null ? "unknown" : Format.duration(report.duration), note: "" };
     parts.push(make("div", "tiles", ...[length, ...report.tiles].map((tile) =>
       make("div", "tile", make("div", "label", tile.label), make("div", "value", tile.value), make("div", "note", tile.note)))));
     if (report.facts.length) {
@@ -79,7 +79,7 @@
     return count === 1 ? "one attempt" : `${number(count)} attempts`;
   }
 
-  const stage = new Plots.Stage(report);
+  const stage = new Stage(report);
   const plots = report.metrics.map((metric) => new Plots.Plot(metric, stage, make));
 
   function choice(label, options, current, choose) {
@@ -168,9 +168,10 @@
     none.id = "none-found";
     none.hidden = true;
     const points = report.metrics.reduce((sum, metric) => sum + metric.lines.reduce((all, line) => all + line.logged, 0), 0);
+    const replaced = report.metrics.some((metric) => metric.lines.some((line) => line.superseded));
     const count = `${number(plots.length)} with ${number(points)} values`;
     return section("Metrics", count, toolbar(groups), ...groups.map(({ element }) => element), none,
-      make("p", "aside", "Drag across a plot to zoom, double-click to reset. Faint lines are what a later attempt superseded."));
+      make("p", "aside", "Drag across a plot to zoom, double-click to reset.", replaced ? " Grey lines are what a later attempt superseded." : ""));
   }
 
   const rank = (group) => group === "" ? 0 : group === "system" ? 2 : 1;
@@ -183,7 +184,7 @@
       ["Outcome", "tight", (row) => make("span", `state ${row.outcome}`, row.outcome)],
       ["Started", "tight named", (row) => moment(row.started)],
       ["Ended", "tight named", end],
-      ["Took", "tight right", (row) => Plots.formatDuration(Math.max(0, (row.ended ?? row.last_seen ?? row.started) - row.started))],
+      ["Took", "tight right", (row) => Format.duration(Math.max(0, (row.ended ?? row.last_seen ?? row.started) - row.started))],
       ["Resumed from step", "tight right", (row) => row.resumed_from_step == null ? "" : number(row.resumed_from_step)],
       ["", "soft", (row) => row.story],
     ], report.attempts));

@@ -107,9 +107,10 @@ def window(driver, metric):
 
 
 def over(driver, metric):
-    element = card(driver, metric).find_element(By.CSS_SELECTOR, ".u-over")
-    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-    return element
+    """The plotting area of a metric, scrolled to and drawn."""
+    found = card(driver, metric)
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
+    return wait_for(driver, lambda: found.find_elements(By.CSS_SELECTOR, ".u-over"))[0]
 
 
 def box(driver, element):
@@ -191,6 +192,23 @@ def test_dragging_zooms_every_plot_and_a_double_click_resets(page):
 
     ActionChains(page).double_click(element).perform()
     wait_for(page, lambda: window(page, "train/loss") == whole)
+
+
+def test_a_finger_zooms_sideways(page):
+    """On a phone, where there is no mouse, a sideways swipe over a plot narrows the window."""
+    page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    whole = window(page, "train/loss")
+    left, top, width, height = box(page, over(page, "train/loss"))
+    fractions = (0.2, 0.4, 0.6, 0.8)
+
+    for kind, at in (("touchStart", 0.2), *(("touchMove", at) for at in fractions)):
+        finger = {"x": left + at * width, "y": top + height / 2}
+        page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [finger]})
+    page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    wait_for(page, lambda: window(page, "train/loss") != whole)
+    low, high = window(page, "train/loss")
+    assert high - low == pytest.approx(0.6 * (whole[1] - whole[0]), rel=0.05)
 
 
 def test_the_axes_toggle(page):

@@ -44,7 +44,7 @@ def started(number=1, resumed=None, time=START):
         attempt=number,
         resumed_from_step=resumed,
         config={"model": {"layers": 12}, "lr": 3e-4},
-        facts={"host": "node-17", "torch": "2.13.0", "git": {"commit": "9f31c2e8"}},
+        facts={"host": "node-17", "command": ["train.py", "a b"], "git": {"commit": "9f31c2e8"}},
     )
 
 
@@ -83,13 +83,13 @@ class TestTwoAttempts:
         assert (page["name"], page["project"], page["state"]) == ("gpt", "shakespeare", "stopped")
         assert page["story"] == "by EarlyStopping: no progress"
         assert page["duration"] == pytest.approx(142)
-        assert page["facts"] == [["host", "node-17"], ["torch", "2.13.0"]]
+        assert page["facts"] == [["host", "node-17"], ["command", "train.py 'a b'"]]
         assert page["environment"] == [["git.commit", "9f31c2e8"]]
         assert page["config"] == [["model.layers", "12"], ["lr", "0.0003"]]
         assert [entry["outcome"] for entry in page["attempts"]] == ["crashed", "stopped"]
 
     def test_counts_what_recording_cost_and_lost(self, two_attempts, document_of):
-        """The publish cost comes from the run itself; a gap counts although no statistics say so."""
+        """The publish cost comes from the run itself; a gap counts even without statistics."""
         tiles = {tile["label"]: tile for tile in document_of(write_report(two_attempts))["tiles"]}
 
         assert tiles["publish cost"]["value"] == "1.42 µs"
