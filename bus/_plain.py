@@ -71,28 +71,32 @@ def plain(value: object, *, depth: int = _DEPTH) -> Json:  # noqa: PLR0911 - a l
         return mask_urls(well_formed(str(value)))
     if isinstance(value, PurePath):
         return well_formed(str(value))
-    return _described(value) if depth <= 0 else _structured(value, depth - 1)
-
-
-def _structured(value: object, depth: int) -> Json:  # noqa: PLR0911 - a list of cases
     try:
-        if isinstance(value, Mapping):
-            return plain_mapping(cast("Mapping[object, object]", value), depth=depth)
-        if isinstance(value, BaseModel):
-            return plain_mapping(dict(value), depth=depth)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            fields = {
-                f.name: cast("object", getattr(value, f.name)) for f in dataclasses.fields(value)
-            }
-            return plain_mapping(fields, depth=depth)
-        if isinstance(value, (list, tuple, set, frozenset)):
-            items = cast("Iterable[object]", value)
-            return [plain(item, depth=depth) for item in items]
-        if hasattr(value, "__float__") and not hasattr(value, "__dlpack__"):
-            return float(cast("float", value))
+        return _structured(value, depth - 1)
     except Exception:  # noqa: BLE001 - a user's object may fail in any way; it is described instead
         return _described(value)
-    return _described(cast("object", value))
+
+
+def _structured(value: object, depth: int) -> Json:
+    """Convert what has an inner structure.
+
+    Raises:
+        TypeError: It has none that is known here, or is nested too deeply.
+    """
+    if depth < 0:
+        raise TypeError("nested too deeply")
+    if isinstance(value, Mapping):
+        return plain_mapping(cast("Mapping[object, object]", value), depth=depth)
+    if isinstance(value, BaseModel):
+        return plain_mapping(dict(value), depth=depth)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: cast("object", getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return plain_mapping(fields, depth=depth)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item, depth=depth) for item in cast("Iterable[object]", value)]
+    if hasattr(value, "__float__") and not hasattr(value, "__dlpack__"):
+        return float(cast("float", value))
+    raise TypeError("no structure")
 
 
 def plain_mapping(values: Mapping[Any, object], *, depth: int = _DEPTH) -> dict[str, Json]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, TypeVar, cast
 
 import torch
 from pydantic import ValidationError
@@ -59,6 +59,18 @@ log = logging.getLogger("runtime")
 
 _FLOATS_ONLY: Final = frozenset({float})
 _TIMED: Final = 63  # one call in 64 is timed: two clock readings cost a tenth of a call
+
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def _never_compiled(function: F) -> F:
+    """Have torch.compile break its graph at this function instead of tracing into it.
+
+    Like `torch.compiler.disable`, which would import the whole compiler here and now.
+    """
+    wrap = cast("Callable[[F], F]", torch._disable_dynamo)  # type: ignore[attr-defined]  # noqa: SLF001 - see above # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
+    return wrap(function)
 
 
 class Run(Registrar):
@@ -386,6 +398,7 @@ class Run(Registrar):
         self._closed_because = "in a forked child"
         self._bus.abandon()
 
+    @_never_compiled
     def _log_eagerly(self, metrics: Mapping[str, Scalar], step: int | None) -> None:
         self.log(metrics, step=step)
 

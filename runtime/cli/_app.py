@@ -1,3 +1,4 @@
+# ruff: noqa: D301 - "\b" is the character by which the help keeps a paragraph's lines
 """The command line as a whole: its commands, `--version`, and how the process ends."""
 
 import sys
@@ -6,7 +7,7 @@ from typing import Annotated
 import typer
 
 from runtime.cli._exit import INTERRUPTED, OK, discard_output
-from runtime.cli._local_commands import doctor
+from runtime.cli._local_commands import demo, doctor
 from runtime.cli._run_commands import export, report, status, tail
 from runtime.cli._version import installed_version
 
@@ -60,7 +61,7 @@ def _hotloop(
         ),
     ] = False,
 ) -> None:
-    r"""Look at training runs, watch them, take their data out, check the machine.
+    """Look at training runs, watch them, take their data out, check the machine.
 
     A run is a folder that training writes to, such as runs/gpt. Every command that reads one also
     works while it is still being written, and none of them slows training down.
@@ -75,5 +76,5 @@ def _hotloop(
         typer.echo(context.get_help())
 
 
-for _command in (status, tail, export, report, doctor):
+for _command in (demo, status, tail, export, report, doctor):
     app.command()(_command)

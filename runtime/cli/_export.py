@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TextIO
 
 import typer
 
@@ -95,11 +95,10 @@ def _write_csv(file: BinaryIO, selection: Selection) -> int:
     count = 0
     text_file = io.TextIOWrapper(file, encoding="utf-8", newline="")
     try:
-        table = csv.writer(text_file, lineterminator="\n")
-        table.writerow([*place, *(_heading(name, place) for name in columns.names)])
+        _write_row(text_file, [*place, *(_heading(name, place) for name in columns.names)])
         for row in filter(columns.cover, _with_metrics(selection)):
             values = metrics(row.data)
-            table.writerow([*_place(row)[: len(place)], *map(values.get, columns.names)])
+            _write_row(text_file, [*_place(row)[: len(place)], *map(values.get, columns.names)])
             count += 1
     finally:
         text_file.detach()
@@ -108,6 +107,13 @@ def _write_csv(file: BinaryIO, selection: Selection) -> int:
 
 def _with_metrics(selection: Selection) -> Iterator[Row]:
     return (row for row in selection.rows() if metrics(row.data))
+
+
+def _write_row(file: TextIO, cells: list[object]) -> None:
+    """Ends the line as Unix programs expect; csv then forgets to quote a carriage return."""
+    careful = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+    quoting = csv.QUOTE_ALL if careful else csv.QUOTE_MINIMAL
+    csv.writer(file, lineterminator="\n", quoting=quoting).writerow(cells)
 
 
 def _heading(name: str, place: list[str]) -> str:

@@ -1,3 +1,4 @@
+# ruff: noqa: D301 - "\b" is the character by which the help keeps a paragraph's lines
 # ruff: noqa: PLC0415 - a command imports what it needs when it runs: `hotloop --help` needs nothing
 """The commands that need no run, as the command line sees them. The work is done elsewhere."""
 
@@ -29,7 +30,7 @@ def doctor(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    r"""Check this machine and this folder, and say what to do about each finding.
+    """Check this machine and this folder, and say what to do about each finding.
 
     Versions; files of yours called runtime, bus or sinks that scripts would import instead of
     ours; the folder for runs: can it be written, is there space, is it on a network file system;
@@ -58,3 +59,73 @@ def doctor(
         show(view(findings), verdict(findings))
     if any(finding.level == "problem" for finding in findings):
         raise typer.Exit(PROBLEM)
+
+
+@ends_cleanly
+def demo(
+    *,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimizer steps in all.")
+    ] = None,
+    directory: Annotated[
+        Path, typer.Option("--dir", file_okay=False, help="Folder that holds the runs.")
+    ] = Path("runs"),
+    name: Annotated[
+        str, typer.Option(help="Name of the run; a second one of that name becomes demo-2.")
+    ] = "demo",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the newest run of that name where it stopped."),
+    ] = False,
+    crash_at: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="STEP", help="Die as by kill -9 instead of taking this step."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of everything random.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The highest learning rate; 1000 makes it diverge.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to train, as torch names it.")] = "cpu",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A toy for a second instead of minutes.")
+    ] = False,
+    no_progress: Annotated[
+        bool, typer.Option("--no-progress", help="Print the summary only.")
+    ] = False,
+) -> None:
+    """Train a small language model on this machine and show what the library does.
+
+    It needs no network, no account and no GPU. The run is written to runs/demo (or demo-2, ...),
+    where the other commands can look at it meanwhile, from another terminal. Kill it as hard as
+    you like: --resume goes on from the last checkpoint and ends with the same weights.
+
+    \b
+    Examples:
+      hotloop demo
+      hotloop demo --quick --no-progress
+      hotloop demo --crash-at 700; hotloop demo --resume
+
+    \b
+    Exit codes:
+      0     trained to the end, or stopped as somebody asked
+      1     training failed
+      2     wrong usage: an option out of range, or nothing to resume
+      130   interrupted with Ctrl-C; --resume goes on
+      137   killed by --crash-at (128 + SIGKILL, as shells show it)
+    """
+    from runtime.cli._demo import train
+
+    train(
+        dir=directory,
+        name=name,
+        steps=steps,
+        seed=seed,
+        learning_rate=learning_rate,
+        quick=quick,
+        resume=resume,
+        crash_at=crash_at,
+        device=device,
+        progress=not no_progress,
+    )

@@ -1,3 +1,4 @@
+# ruff: noqa: D301 - "\b" is the character by which the help keeps a paragraph's lines
 # ruff: noqa: PLC0415 - a command imports what it needs when it runs: `hotloop --help` needs nothing
 """The commands that read a run, as the command line sees them. The work is done elsewhere."""
 
@@ -12,7 +13,7 @@ from runtime.cli._runs import find_run_dir
 
 @ends_cleanly
 def status(run_dir: RunDir, *, as_json: AsJson = False) -> None:
-    r"""Show how a run stands.
+    """Show how a run stands.
 
     Its state, every attempt with its outcome and who stopped it, the last step, the newest value
     of each metric, how many events of each type are kept, what is damaged or missing and why,
@@ -55,7 +56,7 @@ def tail(
     ] = 20,
     as_json: AsJson = False,
 ) -> None:
-    r"""Print the last events of a run, one a line, and those that follow.
+    """Print the last events of a run, one a line, and those that follow.
 
     A line says when, in which attempt (a2; a2.r1 is its rank 1), at which step, what happened, and
     the values that belong to it. What a later attempt replaced is left out.
@@ -101,7 +102,7 @@ def export(
         typer.Option("--superseded", help="Include what a later attempt replaced, marked so."),
     ] = False,
 ) -> None:
-    r"""Write a run's data for other programs, to standard output unless --out is given.
+    """Write a run's data for other programs, to standard output unless --out is given.
 
     csv is a wide table: one row for each event that carries metrics, with the columns attempt,
     rank, step, time (Unix seconds), type, dataset, then one column for each metric. A cell is
@@ -144,7 +145,7 @@ def report(
     out: Out = None,
     open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
-    r"""Write a run's report: one HTML file that opens anywhere, and print its path.
+    """Write a run's report: one HTML file that opens anywhere, and print its path.
 
     It is report.html in the run's folder unless --out is given. It needs no network, and the run
     may still be going on.

@@ -50,7 +50,7 @@ class TestCsv:
 
     def test_keeps_metrics_named_like_our_columns_apart(self, folder, invoke):
         """No metric overwrites the step."""
-        folder.write(metrics(1, step=7.0, time=8.0))
+        folder.write(MetricsLogged(step=1, metrics={"step": 7.0, "time": 8.0}))
         (row,) = table(invoke("export", "gpt", "--to", "csv").stdout)
         assert (row["step"], row["metric:step"], row["metric:time"]) == ("1", "7.0", "8.0")
 
