@@ -24,8 +24,8 @@ def describe(load_before: float) -> list[str]:
         f"- date: {datetime.now(UTC).date().isoformat()}",
         f"- commit: {_commit()}",
         f"- Python {platform.python_version()} ({sys.implementation.name}), {versions}",
-        f"- {platform.system()} {platform.release().split('-')[0]}, {_processor()}, "
-        f"{os.cpu_count()} cores, load average {load_before:.1f} before and {load():.1f} after",
+        f"- {platform.system()} {platform.release().split('-')[0]}, {_processor()}",
+        f"- {os.cpu_count()} cores, load average {load_before:.1f} before and {load():.1f} after",
     ]
 
 

@@ -1,5 +1,6 @@
 """Percentiles, and ratios of alternating blocks with the spread of equal blocks beside them."""
 
+import itertools
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Ratio:
         """
         if len(base) != len(measured) + 1:
             raise ValueError(f"{len(measured)} blocks need {len(measured) + 1} around them")
-        pairs = zip(base, base[1:], strict=False)
+        pairs = itertools.pairwise(base)
         ratios = [2 * each / sum(pair) for each, pair in zip(measured, pairs, strict=True)]
         triples = zip(base, base[1:], base[2:], strict=False)
         same = [2 * middle / (left + right) for left, middle, right in triples]

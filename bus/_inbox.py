@@ -1,11 +1,12 @@
 """The one place where publishing threads meet the writer thread.
 
 `put` is called by any thread, also from inside a signal handler that interrupted another `put`,
-and never waits unless asked to; `take` by the writer alone. No lock is taken while there is room:
-a deque's append and a counter's next are atomic. Every item offered is taken, dropped with a
-count, or still pending.
+and never waits unless asked to; `take` by the writer alone, and no publisher can hold it up. While
+there is room no lock is taken: a deque's append and a counter's next are atomic. Every item
+offered is taken, dropped with a count, or still pending.
 """
 
+import contextlib
 import itertools
 import threading
 from collections import Counter, deque
@@ -59,36 +60,67 @@ class Loss:
     last_time: float
 
 
+class Signal:
+    """A flag to wait for that a signal handler may set while its own thread sets it.
+
+    A `threading.Event` would deadlock there: the lock inside it is not re-entrant.
+    """
+
+    def __init__(self) -> None:
+        self._unset = threading.Lock()
+        self._unset.acquire()
+
+    def set(self) -> None:
+        """Wake one thread that waits, or the next that does."""
+        with contextlib.suppress(RuntimeError):  # it is set already
+            self._unset.release()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for it and clear it; tell whether it was set in time, in seconds."""
+        return self._unset.acquire(timeout=timeout)
+
+    def clear(self) -> None:
+        """Forget that it was set."""
+        self._unset.acquire(blocking=False)
+
+
 class Inbox:
     """A bounded queue from every thread to the writer.
 
     Args:
         max_events: Items that may wait.
         max_bytes: What heavy items (texts, histograms, hundreds of metrics) may occupy together.
-        on_full: Whether the oldest item makes room or the publisher waits for the writer.
+        on_full: Whether the oldest item makes room or the publisher waits for the writer. Threads
+            that waited may exceed the bounds by one item each.
     """
 
     def __init__(self, *, max_events: int, max_bytes: int, on_full: OnFull) -> None:
-        self.wake = threading.Event()
+        self.wake = Signal()
         self.closed = False
         self.taken = 0
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._on_full: OnFull = on_full
-        self._next = itertools.count(1).__next__
+        self._count = itertools.count(1)
+        self._next = self._count.__next__
         self._queue: deque[tuple[int, Item]] = deque()
         self._lifecycle: deque[tuple[int, Item]] = deque()
-        self._offered = 0
-        self._heavy_bytes = 0
+        self._entering: deque[tuple[int, Item, int]] = deque()
+        self._sizes: dict[int, int] = {}
+        # Two sums, each written by one side alone, because the writer takes no lock.
+        self._heavy_in = 0
+        self._heavy_out = 0
         self._losses: dict[str, Loss] = {}
-        self._room = threading.Event()
+        self._room = Signal()
         # Re-entrant: a signal handler may publish while this very thread makes room.
         self._lock = threading.RLock()
+        self._admitter: int | None = None
 
     @property
     def offered(self) -> int:
         """Items put so far, dropped ones included."""
-        return self._offered
+        # The counter is the only number that no race between two publishers can set back.
+        return int(repr(self._count)[len("count(") : -1]) - 1
 
     @property
     def pending(self) -> int:
@@ -104,14 +136,14 @@ class Inbox:
         """Append a light item and return its number; drop or wait as configured when full."""
         if self.closed or len(self._queue) >= self._max_events:
             return self._put_slowly(item, 0)
-        number = self._offered = self._next()
+        number = self._next()
         self._queue.append((number, item))
         return number
 
     def put_event(self, event: Event) -> int:
         """Append an event in its lane and wake the writer if it is urgent."""
         if event.lifecycle and not self.closed:
-            number = self._offered = self._next()
+            number = self._next()
             self._lifecycle.append((number, event))
         else:
             size = approximate_size(event)
@@ -125,7 +157,10 @@ class Inbox:
         return self._put_slowly(item, size)
 
     def take(self, limit: int) -> list[tuple[int, Item]]:
-        """Remove and return up to `limit` items in order of their numbers."""
+        """Remove and return up to `limit` items in order of their numbers.
+
+        Numbers of threads that published at the same moment may be exchanged.
+        """
         items: list[tuple[int, Item]] = []
         while len(items) < limit and (entry := self._pop_first()) is not None:
             items.append(entry)
@@ -134,11 +169,13 @@ class Inbox:
         return items
 
     def take_losses(self) -> list[Loss]:
-        """Remove and return what was dropped since the last call."""
-        if not self._losses:
+        """Remove and return what was dropped since the last call; what is busy comes next time."""
+        if not self._losses or not self._lock.acquire(timeout=0.1):
             return []
-        with self._lock:
+        try:
             losses, self._losses = list(self._losses.values()), {}
+        finally:
+            self._lock.release()
         return losses
 
     def _pop_first(self) -> tuple[int, Item] | None:
@@ -149,45 +186,58 @@ class Inbox:
             entry = self._queue.popleft()
         except IndexError:
             return self._lifecycle.popleft() if self._lifecycle else None
-        self._forget(entry[1])
+        if self._sizes:
+            self._heavy_out += self._sizes.pop(entry[0], 0)
         return entry
 
     def _put_slowly(self, item: Item, size: int) -> int:
-        if self._on_full == "block" and not self.closed:
+        if self._on_full == "block":
             self._wait_for_room(size)
+        number = self._next()
+        self._entering.append((number, item, size))
         with self._lock:
-            number = self._offered = self._next()
-            if self.closed:
-                self._lose(item, "published after the end of the run")
-                return number
-            while self._queue and self._full(size):
+            # A signal handler that finds its own thread here leaves the item to the call it
+            # interrupted, because sums and losses are not safe to change twice at once.
+            while self._entering and self._admitter is None:
+                self._admitter = threading.get_ident()
                 try:
-                    victim = self._queue.popleft()[1]
-                except IndexError:  # pragma: no cover - the writer was faster
-                    break
-                self._forget(victim)
-                self._lose(victim, "queue full")
-            if size:
-                self._heavy_bytes += size
-            self._queue.append((number, item))
+                    while self._entering:
+                        self._admit(*self._entering.popleft())
+                finally:
+                    self._admitter = None
         return number
 
+    def _admit(self, number: int, item: Item, size: int) -> None:
+        if self.closed:
+            self._lose(item, "published after the end of the run")
+            return
+        while self._on_full == "drop_oldest" and self._queue and self._full(size):
+            try:
+                victim, dropped = self._queue.popleft()
+            except IndexError:  # pragma: no cover - the writer was faster
+                break
+            self._heavy_in -= self._sizes.pop(victim, 0)
+            self._lose(dropped, "queue full")
+        if size:
+            self._sizes[number] = size
+            self._heavy_in += size
+        self._queue.append((number, item))
+
     def _full(self, size: int) -> bool:
-        too_heavy = size > 0 and self._heavy_bytes + size > self._max_bytes
+        too_heavy = size > 0 and self._heavy_in - self._heavy_out + size > self._max_bytes
         return len(self._queue) >= self._max_events or too_heavy
 
     def _wait_for_room(self, size: int) -> None:
         while self._full(size) and self._queue and not self.closed:
-            self._room.clear()
+            if self._admitter == threading.get_ident():
+                return  # a signal handler: whom it interrupted cannot go on before it returns
             self.wake.set()
             self._room.wait(0.05)
-
-    def _forget(self, item: Item) -> None:
-        if self._heavy_bytes and (size := _heavy_size(item)):
-            with self._lock:
-                self._heavy_bytes -= size
+        self._room.set()  # whoever waits beside us looks for itself
 
     def _lose(self, item: Item, reason: str) -> None:
+        if isinstance(item, Journalled):
+            reason += " (the journal has it, live subscribers missed it)"
         time = time_of(item)
         old = self._losses.get(reason)
         first, count = (old.first_time, old.count) if old else (time, 0)
@@ -201,13 +251,6 @@ def time_of(item: Item) -> float:
     if isinstance(item, Journalled):
         return time_of(item.item)
     return item.event.time if isinstance(item, Question) else item.time
-
-
-def _heavy_size(item: Item) -> int:
-    size = approximate_size(item) if isinstance(item, Event) else 0
-    if isinstance(item, tuple):
-        size = len(item[2]) * _PER_VALUE
-    return size if size > LIGHT else 0
 
 
 def draft_size(metrics: dict[str, float]) -> int:

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import threading
 import time
 from collections import Counter, deque
@@ -27,6 +28,7 @@ _BATCH: Final = 512
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FIRST_RETRY: Final = 0.25
 _LAST_RETRY: Final = 5.0
+_GAP_LINE: Final = re.compile(rb'[^\n]{18}"v":\d+,"seq":\d+,"type":"gap",[^\n]*"count":(\d+)')
 
 
 @dataclass(slots=True)
@@ -34,6 +36,15 @@ class _Entry:
     encoded: bytes
     time: float
     keep: bool
+    gap: Gap | None = None
+
+
+@dataclass(slots=True)
+class _Content:
+    """What a segment answers for: events that are in it, and events whose loss it tells of."""
+
+    events: int = 0
+    told: int = 0
 
 
 class Journal:
@@ -77,7 +88,7 @@ class Journal:
         self._unterminated = False
         self._unsynced = False
         self._writing = False
-        self._counts: dict[int, int] = {}
+        self._contents: dict[int, _Content] = {}
         self._retry_at = 0.0
         self._retry_after = _FIRST_RETRY
 
@@ -101,15 +112,13 @@ class Journal:
                 self._make_room()
 
     def record_gap(self, gap: Gap) -> None:
-        """Write down a loss with the next flush; losses of one reason in a row become one gap."""
+        """Write down a loss with the next flush; losses of one reason become one gap."""
         with self.lock:
+            busy, self._writing = self._writing, True
             self.lost[gap.reason] += gap.count
             self._new_gaps.append(gap)
-            last = self._gaps[-1] if self._gaps else None
-            if last is not None and last.reason == gap.reason:
-                self._gaps[-1] = _joined(last, gap)
-            else:
-                self._gaps.append(gap)
+            self._gaps = _coalesced([*self._gaps, gap])
+            self._writing = busy
 
     def take_new_gaps(self) -> list[Gap]:
         """Remove and return the losses recorded since the last call."""
@@ -126,17 +135,13 @@ class Journal:
             force: Try even if the disk refused a moment ago.
         """
         with self.lock:
-            if not self._pending and not self._gaps:
-                return True
-            if self.error is not None and not force and time.monotonic() < self._retry_at:
+            if self._writing:
                 return False
+            self._writing = True
             try:
-                self._write_everything()
-            except OSError as error:
-                self._refused(error)
-                return False
-            self._accepted()
-            return True
+                return self._flush(force=force)
+            finally:
+                self._writing = False
 
     def write_through(self, encoded: bytes, made: float, *, keep: bool = False) -> bool:
         """Append and write at once, by the publishing thread; tell whether it took the event.
@@ -150,7 +155,7 @@ class Journal:
             self._writing = True
             try:
                 self.append(encoded, made, keep=keep)
-                self.flush()
+                self._flush(force=False)
             finally:
                 self._writing = False
             return True
@@ -173,6 +178,19 @@ class Journal:
         """Close the file; what still waits is lost with the process and was counted as pending."""
         with self.lock:
             self._close_segment()
+
+    def _flush(self, *, force: bool) -> bool:
+        if not self._pending and not self._gaps:
+            return True
+        if self.error is not None and not force and time.monotonic() < self._retry_at:
+            return False
+        try:
+            self._write_everything()
+        except OSError as error:
+            self._refused(error)
+            return False
+        self._accepted()
+        return True
 
     def _make_room(self) -> None:
         kept: list[_Entry] = []
@@ -198,11 +216,25 @@ class Journal:
         while self._gaps or self._pending:
             if self._fd is None or self._size >= self._segment_bytes:
                 self._open_segment()
-            while self._gaps:
-                gap = self._gaps.pop(0)
-                self._pending.appendleft(_Entry(encode(gap), gap.time, keep=True))
-                self._pending_bytes += len(self._pending[0].encoded)
+            self._queue_gaps()
             self._write_batch()
+
+    def _queue_gaps(self) -> None:
+        # The first line of an attempt stays its RunStarted, which is the first to be kept.
+        place = 1 if self._seq == 0 and self._pending and self._pending[0].keep else 0
+        while self._gaps:
+            gap = self._gaps.pop()
+            entry = _Entry(encode(gap), gap.time, keep=True, gap=gap)
+            self._pending.insert(place, entry)
+            self._pending_bytes += len(entry.encoded)
+
+    def _take_gaps_back(self) -> None:
+        """Let losses that could not be written grow on as one gap."""
+        queued = [entry for entry in self._pending if entry.gap is not None]
+        if queued:
+            self._pending = deque(entry for entry in self._pending if entry.gap is None)
+            self._pending_bytes -= sum(len(entry.encoded) for entry in queued)
+            self._gaps = _coalesced([e.gap for e in queued if e.gap is not None] + self._gaps)
 
     def _write_batch(self) -> None:
         lines = [
@@ -219,30 +251,39 @@ class Journal:
         while whole < len(lines) and left >= len(lines[whole]):
             left -= len(lines[whole])
             whole += 1
-        # After a short write the next one starts a new line; the torn one counts as damage.
-        self._unterminated = left > 0
+        # After a short write the next one starts a new line; the torn one counts as damage, unless
+        # only its newline is missing: then it is there, and again would be twice.
+        self._unterminated = left != 0
+        if whole < len(lines) and left == len(lines[whole]) - 1:
+            whole += 1
         self._commit(whole)
 
     def _commit(self, count: int) -> None:
         self._seq += count
         self.written += count
-        self._counts[self._name.number] = self._counts.get(self._name.number, 0) + count
+        content = self._contents.setdefault(self._name.number, _Content())
         for _ in range(count):
-            self._pending_bytes -= len(self._pending.popleft().encoded)
+            entry = self._pending.popleft()
+            self._pending_bytes -= len(entry.encoded)
+            if entry.gap is None:
+                content.events += 1
+            else:
+                content.told += entry.gap.count
 
     def _open_segment(self) -> None:
         self._close_segment()
         self._folder.mkdir(parents=True, exist_ok=True)
         flags = os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
-        while True:
-            name = SegmentName(self._name.attempt, self._name.rank, self._name.number + 1)
-            self._name = name
+        while self._fd is None:
+            name = self._numbered(self._name.number + 1)
             with contextlib.suppress(FileExistsError):
                 self._fd = os.open(self._folder / str(name), flags, 0o644)
-                break
+            self._name = name
         self._size = 0
         self._unterminated = False
-        self._enforce_quota()
+        self._count_missing()
+        with contextlib.suppress(OSError):  # what cannot be removed now may be next time
+            self._enforce_quota()
 
     def _close_segment(self) -> None:
         fd, self._fd = self._fd, None
@@ -253,12 +294,20 @@ class Journal:
     def _notice_deletion(self) -> None:
         if self._fd is None or os.fstat(self._fd).st_nlink > 0:
             return
-        gone = [n for n in self._counts if not (self._folder / str(self._numbered(n))).exists()]
-        count = sum(self._counts.pop(number) for number in gone)
         self._close_segment()
         log.warning("the journal %s was deleted while in use; going on in a new one", self._folder)
+
+    def _count_missing(self) -> None:
+        for number in list(self._contents):
+            if not (self._folder / str(self._numbered(number))).exists():
+                self._record_removal("journal deleted", self._contents.pop(number))
+
+    def _record_removal(self, reason: str, content: _Content) -> None:
+        """Answer from now on for what a removed segment answered for."""
+        count = content.events + content.told
         if count:
-            self.record_gap(Gap(reason="journal deleted", count=count))
+            self.record_gap(Gap(reason=reason, count=count))
+            self.lost[reason] -= content.told  # these were counted when they were lost
 
     def _numbered(self, number: int) -> SegmentName:
         return SegmentName(self._name.attempt, self._name.rank, number)
@@ -274,16 +323,18 @@ class Journal:
                 return
             path = self._folder / str(segment)
             ours = segment.attempt == self._name.attempt
-            count = self._counts.pop(segment.number, 0) if ours else _lines_in(path)
+            content = self._contents.get(segment.number) if ours else _content_of(path)
             path.unlink(missing_ok=True)
             total -= sizes[segment]
-            if count:
-                self.record_gap(Gap(reason="size quota", count=count))
+            if ours:
+                self._contents.pop(segment.number, None)
+            self._record_removal("size quota", content or _Content())
 
     def _refused(self, error: OSError) -> None:
         self._unterminated = self._fd is not None
         if error.errno not in _FULL:
             self._close_segment()
+        self._take_gaps_back()
         if self.error is None:
             log.warning(
                 "the journal cannot be written (%s: %s); training goes on, events wait in memory "
@@ -317,6 +368,20 @@ def _joined(first: Gap, second: Gap) -> Gap:
     )
 
 
-def _lines_in(path: Path) -> int:
+def _coalesced(gaps: list[Gap]) -> list[Gap]:
+    found: dict[str, Gap] = {}
+    for gap in gaps:
+        same = found.get(gap.reason)
+        found[gap.reason] = gap if same is None else _joined(same, gap)
+    return list(found.values())
+
+
+def _content_of(path: Path) -> _Content:
+    """What an earlier process's segment answers for, as far as its lines are whole."""
+    content = _Content()
     with path.open("rb") as file:
-        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+        for line in file:
+            gap = _GAP_LINE.match(line)
+            content.told += int(gap[1]) if gap else 0
+            content.events += not gap and line.startswith(b'{"crc":"') and line.endswith(b"}\n")
+    return content

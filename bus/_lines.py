@@ -9,6 +9,7 @@ journal/rank0-a1-000001.jsonl
 from 1 without holes within one attempt and rank. Everything is plain JSON, for `tail -f` and `jq`.
 """
 
+import json
 import re
 import zlib
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from bus._event import SCHEMA_VERSION
 
 _HEAD: Final = len(b'{"crc":"00000000",')
 _NAME: Final = re.compile(r"rank(\d+)-a(\d+)-(\d+)\.jsonl")
-_REST: Final = re.compile(rb'"v":(\d+),"seq":(\d+),"type":"([^"\\]*)"')
+_REST: Final = re.compile(rb'"v":(\d+),"seq":(\d+),"type":("(?:[^"\\]|\\.)*")')
 
 
 def pack(seq: int, encoded: bytes) -> bytes:
@@ -65,7 +66,12 @@ def unpack(raw: bytes) -> Line | None:
     match = _REST.match(rest)
     if match is None:
         return None
-    return Line(int(match[2]), match[3].decode(), rest, match.start(3) - len(b'"type":"'))
+    name = match[3].decode(errors="replace")
+    try:
+        kind = name[1:-1] if "\\" not in name else str(json.loads(name))
+    except ValueError:
+        return None
+    return Line(int(match[2]), kind, rest, match.start(3) - len(b'"type":'))
 
 
 @dataclass(frozen=True, slots=True, order=True)

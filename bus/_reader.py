@@ -1,9 +1,11 @@
 """Reads a run's journal, also while it is being written; takes no lock and writes nothing.
 
-A line that is not terminated means *not yet* at the end of a rank's newest segment, and damage
-anywhere else. What a later attempt replaced is left out unless asked for.
+A line that is not terminated means *not yet* at the end of a rank's newest segment; anywhere else
+it is damage unless its checksum says that it is whole. What a later attempt replaced is left out
+unless asked for. No content of a file makes reading raise.
 """
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from bus._lines import Line, SegmentName, list_segments, unpack
 from bus._rundir import JOURNAL_FOLDER, RunInfo
 
 _CHUNK: Final = 1 << 20
+_LONG_NUMBER: Final = re.compile(rb"\d{19}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class _Tail:
         self._rest = b""
 
     def lines(self, *, final: bool) -> Iterator[Line]:
-        """What is new; `final` when nothing can follow, which makes an open line damage."""
+        """What is new; `final` when nothing can follow, which makes a torn line damage."""
         for chunk in self._chunks():
             *whole, self._rest = (self._rest + chunk).split(b"\n")
             for raw in whole:
@@ -88,8 +91,11 @@ class _Tail:
                 elif raw:
                     self.damage += 1
         if final and self._rest:
-            self.damage += 1
-            self._rest = b""
+            last, self._rest = unpack(self._rest), b""
+            if last is not None:
+                yield last
+            else:
+                self.damage += 1
 
     def _chunks(self) -> Iterator[bytes]:
         try:
@@ -151,15 +157,14 @@ class JournalReader:
                     started=record.time,
                     resumed_from_step=record.resumed_from_step,
                 )
-        for segment, _, line in self._read(types={"run_ended"}, superseded=True):
-            if isinstance(event := decode(line.encoded), RunEnded):
-                known[segment.attempt] = replace(
-                    known[segment.attempt],
-                    ended=event.time,
-                    outcome=event.outcome,
-                    error=event.error,
-                    reason=event.reason,
-                )
+        for number, event in self._ends():
+            known[number] = replace(
+                known[number],
+                ended=event.time,
+                outcome=event.outcome,
+                error=event.error,
+                reason=event.reason,
+            )
         return tuple(known[number] for number in sorted(known))
 
     def records(
@@ -251,6 +256,16 @@ class JournalReader:
                 if line is not None:
                     yield name.attempt, decode(line.encoded)
 
+    def _ends(self) -> Iterator[tuple[int, RunEnded]]:
+        """How each attempt ended, from the end of its last segment."""
+        last = {(name.attempt, name.rank): name for name in list_segments(self._folder)}
+        for name in last.values():
+            for raw in _last_lines(self._folder / str(name)):
+                line = unpack(raw) if b'"type":"run_ended"' in raw else None
+                event = decode(line.encoded) if line is not None else None
+                if isinstance(event, RunEnded):
+                    yield name.attempt, event
+
     def _attempt_numbers(self) -> set[int]:
         return {name.attempt for name in list_segments(self._folder)}
 
@@ -259,6 +274,16 @@ class JournalReader:
             return RunInfo.load(self._run_dir)
         except RunNotFoundError:
             return None
+
+
+def _last_lines(path: Path) -> list[bytes]:
+    """The lines in a file's last megabyte, far more than what follows the end of a run."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _CHUNK))
+            return file.read().split(b"\n")
+    except FileNotFoundError:
+        return []
 
 
 def _newest(segments: list[SegmentName]) -> set[SegmentName]:

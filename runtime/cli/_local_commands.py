@@ -64,9 +64,7 @@ def doctor(
 @ends_cleanly
 def demo(
     *,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimizer steps in all.")
-    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps in all.")] = None,
     directory: Annotated[
         Path, typer.Option("--dir", file_okay=False, help="Folder that holds the runs.")
     ] = Path("runs"),
@@ -81,9 +79,7 @@ def demo(
         int | None,
         typer.Option(min=1, metavar="STEP", help="Die as by kill -9 instead of taking this step."),
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of everything random.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="The highest learning rate; 1000 makes it diverge.")
     ] = None,

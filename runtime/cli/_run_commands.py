@@ -2,6 +2,7 @@
 # ruff: noqa: PLC0415 - a command imports what it needs when it runs: `hotloop --help` needs nothing
 """The commands that read a run, as the command line sees them. The work is done elsewhere."""
 
+import webbrowser
 from typing import Annotated, Literal
 
 import typer
@@ -165,5 +166,5 @@ def report(
 
     path = write(find_run_dir(run_dir), out)
     typer.echo(path)
-    if open_it and typer.launch(str(path)) != 0:
+    if open_it and not webbrowser.open(path.as_uri()):
         raise CommandError(f"no browser could be started; open {path} yourself")

@@ -45,7 +45,7 @@ class Checkpoint:
         Raises:
             OSError: The disk refused; an earlier file of that name is still there.
         """
-        path = run_dir / _FOLDER / f"step-{self.step:06}.pt"
+        path = _path(run_dir, self.step)
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_suffix(".tmp")
         with temporary.open("wb") as file:
@@ -90,10 +90,16 @@ def checkpoints(run_dir: Path) -> list[Path]:
     return sorted((run_dir / _FOLDER).glob("step-*.pt"))
 
 
-def forget_old(run_dir: Path, *, keep: int) -> None:
-    """Deletes all checkpoints but the newest ones."""
-    for path in checkpoints(run_dir)[:-keep]:
-        path.unlink(missing_ok=True)
+def forget_old(run_dir: Path, *, newest: int, best_step: int) -> None:
+    """Deletes all checkpoints but the newest ones and the best one."""
+    best = _path(run_dir, best_step)
+    for path in checkpoints(run_dir)[:-newest]:
+        if path != best:
+            path.unlink(missing_ok=True)
+
+
+def _path(run_dir: Path, step: int) -> Path:
+    return run_dir / _FOLDER / f"step-{step:06}.pt"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -12,19 +12,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from runtime.demo._errors import CorpusMissingError
+
 _PARAGRAPH: Final = "\n\n"
 _EXAMINED: Final = 0.1
 """The share of each topic, its end, that is held back for validation."""
-
-
-class CorpusMissingError(RuntimeError):
-    """This Python was installed without `pydoc_data.topics`, the demo's text."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "this Python has no pydoc_data.topics, the text the demo learns from; "
-            "install the complete standard library"
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,13 @@ class Learner:
         """How many numbers the model learns."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
+    @property
+    def best_step(self) -> int:
+        """The step of the lowest validation loss so far; 0 before the first evaluation."""
+        return min(
+            self.evaluations, key=lambda step: _or_infinity(self.evaluations[step]), default=0
+        )
+
     def learn(self) -> Mapping[str, float | Tensor]:
         """Takes the next step.
 
@@ -107,6 +114,10 @@ class Learner:
         torch.set_rng_state(checkpoint.random_state)
         self.step = checkpoint.step
         self.evaluations = dict(checkpoint.evaluations)
+
+
+def _or_infinity(loss: float) -> float:
+    return math.inf if math.isnan(loss) else loss
 
 
 def _optimizer(model: ByteGPT, recipe: Recipe) -> torch.optim.AdamW:

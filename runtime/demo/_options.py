@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from runtime.demo._model import ModelShape
 
@@ -35,7 +35,7 @@ class Recipe(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     steps: PositiveInt = 2400
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     batch_size: PositiveInt = 4
     context: PositiveInt = 128
     layers: PositiveInt = 4

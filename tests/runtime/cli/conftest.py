@@ -7,6 +7,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -76,14 +77,22 @@ def invoke() -> Callable[..., Result]:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+def start(
+    tmp_path: Path, environment: dict[str, str]
+) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     """Starts the command in a process of its own; what still runs at the end is killed."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(arguments: Sequence[str | Path], **options: object) -> "subprocess.Popen[str]":
+    def begin(
+        arguments: Sequence[str | Path], *, stdout: IO[str] | None = None, **variables: str
+    ) -> "subprocess.Popen[str]":
         process = subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "runtime.cli", *map(str, arguments)],
-            **{"cwd": tmp_path, "env": environment(), "text": True, **options},
+            cwd=tmp_path,
+            env={**environment, **variables},
+            text=True,
+            stdout=subprocess.PIPE if stdout is None else stdout,
+            stderr=subprocess.PIPE,
         )
         started.append(process)
         return process
@@ -95,14 +104,14 @@ def start(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
 
 
 @pytest.fixture
-def python(tmp_path: Path) -> Callable[[str], str]:
+def python(tmp_path: Path, environment: dict[str, str]) -> Callable[[str], str]:
     """Runs a program in a fresh interpreter and returns what it printed."""
 
     def run(program: str) -> str:
         done = subprocess.run(  # noqa: S603 - a program of the test
             [sys.executable, "-c", program],
             cwd=tmp_path,
-            env=environment(),
+            env=environment,
             capture_output=True,
             text=True,
             timeout=60,
@@ -127,6 +136,7 @@ def eventually() -> Callable[..., None]:
     return wait
 
 
+@pytest.fixture
 def environment() -> dict[str, str]:
     """An environment in which this source tree can be imported from any folder."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}

@@ -38,11 +38,10 @@ class TestReport:
     @pytest.mark.parametrize(("browser", "code"), [("true", 0), ("false", 1)])
     def test_opens_it(self, start, tmp_path, browser, code):
         """`--open` hands the file to the desktop, and says so when there is none."""
-        opener = tmp_path / "bin" / "xdg-open"
-        opener.parent.mkdir()
+        opener = tmp_path / "browser"
         opener.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/opened\n{browser}\n')
         opener.chmod(0o755)
         path = tmp_path / "runs" / "gpt" / "report.html"
-        process = start(["report", "gpt", "--open"], PATH=str(opener.parent))
+        process = start(["report", "gpt", "--open"], BROWSER=str(opener))
         assert process.wait(15) == code
-        assert (tmp_path / "opened").read_text().strip().endswith(str(path))
+        assert (tmp_path / "opened").read_text().strip() == path.as_uri()

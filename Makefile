@@ -1,0 +1,93 @@
+# Needs Python >= 3.11 and make; everything else is installed into .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH := $(shell cat constraints.txt)
+
+.PHONY: demo test check coverage wheel-test soak bench bench-peers format clean help
+
+help:
+	@echo "make demo         train a small language model and open-able report in 2 to 4 minutes"
+	@echo "make test         the tests"
+	@echo "make check        linters, type checkers, import contracts"
+	@echo "make coverage     the tests with branch coverage"
+	@echo "make wheel-test   build the wheel and try it in an empty folder"
+	@echo "make soak         the long counts: random SIGKILLs, many seeds"
+	@echo "make bench        publish latency and step cost"
+	@echo "make bench-peers  publish latency beside other trackers' clients"
+
+$(BIN)/python:
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'hotloop needs Python 3.11 or newer')"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade "pip>=25.1"
+
+# torch comes first and by itself: a range alone would take the registry's newest CUDA build.
+$(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet $(TORCH)
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.base
+	$(PIP) install --quiet --constraint constraints.txt --group test
+	@touch $@
+
+$(VENV)/.check: $(VENV)/.test
+	$(PIP) install --quiet --constraint constraints.txt --group check
+	@touch $@
+
+demo: $(VENV)/.base
+	$(BIN)/hotloop demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+coverage: $(VENV)/.test
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+check: $(VENV)/.check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	@for package in bus runtime sinks; do \
+	    echo "pyright --verifytypes $$package"; \
+	    $(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes $$package \
+	        | tail -4 | tee $(VENV)/verify.log; \
+	    grep -q "completeness score: 100%" $(VENV)/verify.log || exit 1; \
+	done
+	$(BIN)/lint-imports
+
+format: $(VENV)/.check
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel-test: $(VENV)/.base
+	$(PIP) install --quiet --group package
+	rm -rf dist
+	$(BIN)/python -m build --quiet --wheel --sdist
+	$(BIN)/python tests/wheel.py dist
+
+soak: $(VENV)/.test
+	$(BIN)/python benchmarks/soak.py
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/publish.py
+	$(BIN)/python benchmarks/step_cost.py
+
+.venv-peers/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-peers/bin/python -m pip install --quiet $(TORCH)
+	.venv-peers/bin/python -m pip install --quiet --constraint constraints.txt --editable . --group bench-peers
+	@touch $@
+
+bench-peers: .venv-peers/.installed
+	.venv-peers/bin/python -m benchmarks.peers
+
+clean:
+	rm -rf $(VENV) .venv-peers dist build .coverage .coverage.* htmlcov

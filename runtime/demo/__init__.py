@@ -1,0 +1,27 @@
+"""The first program to look at: a small language model trained in minutes on two cores.
+
+```
+prepare      the text (_data), the model (_model), a checkpoint to go on from (_checkpoint)
+train        _train: learn, log, evaluate, read the decisions, save
+  beside it  _subscribers watch and decide, _display draws
+afterwards   write the report, print the summary (_summary)
+```
+
+Run it with `hotloop demo` or `python -m runtime.demo`.
+"""
+
+from runtime.demo._errors import CorpusMissingError, DemoError, NothingToResumeError
+from runtime.demo._options import DemoOptions, Recipe
+from runtime.demo._summary import DecisionTaken, DemoSummary
+from runtime.demo._train import run_demo
+
+__all__ = [
+    "CorpusMissingError",
+    "DecisionTaken",
+    "DemoError",
+    "DemoOptions",
+    "DemoSummary",
+    "NothingToResumeError",
+    "Recipe",
+    "run_demo",
+]

@@ -1,0 +1,128 @@
+"""What a progress display knows: computed from events alone, so it needs neither clock nor run."""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bus import Evaluated, Event, MetricsLogged
+from runtime.demo._options import Recipe
+
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_WINDOW: Final = 10.0
+"""Seconds over which the speed is averaged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is, at one moment.
+
+    Attributes:
+        step: Steps taken.
+        steps: Steps planned.
+        losses: The training loss of every step seen, oldest first.
+        tokens_per_second: Recent speed; None until it can be told.
+        seconds_left: Until the last step at that speed; None until it can be told.
+        evaluated: Step and loss of the last evaluation; None before the first.
+    """
+
+    step: int
+    steps: int
+    losses: tuple[float, ...] = ()
+    tokens_per_second: float | None = None
+    seconds_left: float | None = None
+    evaluated: tuple[int, float] | None = None
+
+    @property
+    def details(self) -> list[str]:
+        """The parts of a status line, each for people."""
+        parts: list[str] = []
+        if self.losses:
+            parts.append(f"loss {self.losses[-1]:.3f}")
+        if self.evaluated is not None:
+            parts.append(f"validation {self.evaluated[1]:.3f} at step {self.evaluated[0]:,}")
+        if self.tokens_per_second is not None:
+            parts.append(f"{self.tokens_per_second:,.0f} tok/s")
+        if self.seconds_left is not None:
+            parts.append(f"{duration(self.seconds_left)} left")
+        return parts
+
+    def line(self) -> str:
+        """All of it in one line of plain text."""
+        return "  ".join([f"step {self.step:,}/{self.steps:,}", *self.details])
+
+
+class ProgressTracker:
+    """Turns a stream of events into the current `Progress`.
+
+    Written by one thread and read by others: `progress` is replaced, never changed.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.progress = Progress(step=0, steps=recipe.steps)
+        self._tokens_per_step = recipe.bytes_per_step
+        self._losses: list[float] = []
+        self._recent: deque[tuple[float, int]] = deque()
+        self._evaluated: tuple[int, float] | None = None
+
+    def take(self, event: Event) -> None:
+        """Takes one event into account; those that say nothing about progress are ignored."""
+        if isinstance(event, Evaluated) and event.step is not None:
+            self._evaluated = (event.step, event.metrics["loss"])
+        elif isinstance(event, MetricsLogged) and event.step is not None:
+            self._losses.append(event.metrics["train/loss"])
+            self._recent.append((event.time, event.step))
+            while event.time - self._recent[0][0] > _WINDOW:
+                self._recent.popleft()
+        else:
+            return
+        self.progress = self._current()
+
+    def _current(self) -> Progress:
+        steps = self.progress.steps
+        step = self._recent[-1][1] if self._recent else 0
+        rate = self._steps_per_second()
+        return Progress(
+            step=step,
+            steps=steps,
+            losses=tuple(self._losses),
+            tokens_per_second=None if rate is None else rate * self._tokens_per_step,
+            seconds_left=None if rate is None else (steps - step) / rate,
+            evaluated=self._evaluated,
+        )
+
+    def _steps_per_second(self) -> float | None:
+        if len(self._recent) < 2:
+            return None
+        (began, first), (ended, last) = self._recent[0], self._recent[-1]
+        if ended <= began or last <= first:
+            return None
+        return (last - first) / (ended - began)
+
+
+def sparkline(values: Sequence[float], *, width: int) -> str:
+    """Draws values as a row of bars, each the mean of its share of them.
+
+    Returns:
+        At most `width` characters; a share that is not finite is drawn as `!`.
+    """
+    count = min(width, len(values))
+    limits = [len(values) * index // count for index in range(count + 1)] if count else [0]
+    means = [
+        math.fsum(values[begin:end]) / (end - begin)
+        for begin, end in zip(limits, limits[1:], strict=False)
+    ]
+    finite = [mean for mean in means if math.isfinite(mean)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(
+        _BARS[round((mean - low) * scale)] if math.isfinite(mean) else "!" for mean in means
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `m:ss`, with hours where there are any."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
