@@ -54,11 +54,13 @@ check: $(VENV)/.check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	@for package in bus runtime sinks; do \
+	@# An installed package is what its users' type checkers see; hence PYTHONPATH from outside.
+	@# `sinks` exports nothing yet, and nothing is 0 % complete.
+	@for package in bus runtime; do \
 	    echo "pyright --verifytypes $$package"; \
-	    $(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes $$package \
-	        | tail -4 | tee $(VENV)/verify.log; \
-	    grep -q "completeness score: 100%" $(VENV)/verify.log || exit 1; \
+	    (cd $(VENV) && PYTHONPATH=$(CURDIR) bin/pyright --pythonpath bin/python --ignoreexternal \
+	        --verifytypes $$package) > $(VENV)/verify.log || { cat $(VENV)/verify.log; exit 1; }; \
+	    grep "completeness score" $(VENV)/verify.log; \
 	done
 	$(BIN)/lint-imports
 

@@ -116,8 +116,8 @@ class Bus(Registrar):
     ) -> None:
         options = options or BusOptions()
         self.options = options
-        self.latency = LatencyHistogram()
-        self.control = Control(self.publish)
+        self.latency: LatencyHistogram = LatencyHistogram()
+        self.control: Control = Control(self.publish)
         self._inbox = Inbox(
             max_events=options.queue_events,
             max_bytes=options.queue_bytes,

@@ -43,7 +43,7 @@ class LoggingError(BusError, ValueError):
     def __init__(self, reasons: Mapping[str, str]) -> None:
         listed = "; ".join(f"{key!r}: {reason}" for key, reason in reasons.items())
         super().__init__(f"cannot be logged: {listed}")
-        self.reasons = dict(reasons)
+        self.reasons: dict[str, str] = dict(reasons)
 
 
 class ClosedError(BusError, RuntimeError):

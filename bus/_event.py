@@ -29,6 +29,9 @@ SCHEMA_VERSION: Final = 1
 """The `v` of every journal line. It changes only when old readers could no longer understand it."""
 
 
+_LONGEST_INTEGER: Final = 4300
+
+
 def _well_formed(value: object) -> object:
     return well_formed(value) if isinstance(value, str) else value
 
@@ -107,12 +110,18 @@ def encode(event: Event) -> bytes:
     """Write an event as one JSON object without a newline; NaN and infinities become strings.
 
     Raises:
-        ValueError: pydantic cannot serialize one of its values.
+        ValueError: pydantic cannot serialize one of its values, or nobody could read it back.
     """
     if isinstance(event, UnknownEvent):
         head = {"type": event.type, "time": event.time, "step": event.step}
-        return to_json({**head, **event.fields}, inf_nan_mode="strings")
-    return event.__pydantic_serializer__.to_json(event)
+        encoded = to_json({**head, **event.fields, **head}, inf_nan_mode="strings")
+    else:
+        encoded = event.__pydantic_serializer__.to_json(event)
+    if not encoded.startswith(b'{"type":"'):
+        raise ValueError(f"{type(event).__qualname__} does not serialize its type first")
+    if len(encoded) > _LONGEST_INTEGER:
+        from_json(encoded)  # Python writes longer integers than it reads
+    return encoded
 
 
 def encode_metrics(time: float, step: int | None, metrics: Mapping[str, float]) -> bytes:
@@ -125,7 +134,13 @@ def encode_metrics(time: float, step: int | None, metrics: Mapping[str, float]) 
     if step is not None:
         line["step"] = step
     line["metrics"] = metrics
-    encoded = orjson.dumps(line)
+    try:
+        encoded = orjson.dumps(line)
+    except TypeError:
+        # orjson refuses keys of subclasses of str: enum members, numpy's strings.
+        metrics = {str.__str__(key): value for key, value in metrics.items()}
+        line["metrics"] = metrics
+        encoded = orjson.dumps(line)
     # orjson writes NaN and infinities as null, and nothing else here can be null.
     if b":null" in encoded:
         line["metrics"] = {key: _spelled(value) for key, value in metrics.items()}
@@ -146,7 +161,7 @@ def decode(encoded: bytes) -> Event:
         ValueError: The bytes are no JSON object with a type and a time.
     """
     match = _TYPE_FIRST.match(encoded)
-    known = EVENT_TYPES.get(match[1].decode()) if match else None
+    known = EVENT_TYPES.get(match[1].decode() if match else _type_of(encoded))
     if known is not None:
         try:
             event = known.__pydantic_validator__.validate_json(encoded)
@@ -159,6 +174,12 @@ def decode(encoded: bytes) -> Event:
     if not isinstance(fields, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - the bytes are wrong, not the type
     return _unknown(cast("dict[str, JsonValue]", fields))
+
+
+def _type_of(encoded: bytes) -> str:
+    """Find a type that stands elsewhere or needed escaping."""
+    fields = cast("object", from_json(encoded))
+    return str(cast("dict[str, object]", fields).get("type")) if isinstance(fields, dict) else ""
 
 
 def _unknown(fields: dict[str, JsonValue]) -> UnknownEvent:

@@ -14,7 +14,13 @@ from bus._errors import DeviceValueError
 
 MASK: Final = "***"
 _DEPTH: Final = 24
+_VALUES: Final = 100_000
+_INTEGER_BITS: Final = 14_000
 _REPR_LIMIT: Final = 500
+_NONE: Final = object()
+_CONTAINERS: Final = (Mapping, list, tuple, set, frozenset)
+
+CUT: Final = "..."
 
 _CREDENTIALS: Final = (
     "secret|passwd|password|passphrase|credential|credentials|private_?key|api_?key|access_?key|"
@@ -26,7 +32,10 @@ _SECRET_KEY: Final = re.compile(
     re.IGNORECASE,
 )
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_URL_PASSWORD: Final = re.compile(r"(?P<head>[a-zA-Z][a-zA-Z0-9+.\-]*://[^\s:/@]*):[^\s@/]+@")
+_URL_PASSWORD: Final = re.compile(
+    # The bound on the scheme keeps long texts linear; the last @ ends the password.
+    r"(?P<head>[a-zA-Z][a-zA-Z0-9+.\-]{0,30}://[^\s:/@]*):[^\s/]+@"
+)
 
 Json: TypeAlias = JsonValue
 
@@ -52,66 +61,122 @@ def well_formed(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def plain(value: object, *, depth: int = _DEPTH) -> Json:  # noqa: PLR0911 - a list of cases
+def plain(value: object) -> Json:
     """Convert a value to JSON data, whatever it is.
 
     Mappings, sequences, sets, dataclasses, pydantic models, enums and paths keep their structure;
     values under keys that look like secrets are masked, as are passwords in URLs; anything else
-    becomes its `repr`, cut at 500 characters. Never raises for a value, however badly it behaves.
+    becomes its `repr`, cut at 500 characters. What contains itself, is nested deeper than 24 levels
+    or has more than 100,000 values is cut there. Never raises, however badly a value behaves.
     """
+    return _Conversion().plain(value, _DEPTH)
+
+
+def plain_mapping(values: Mapping[Any, object]) -> dict[str, Json]:
+    """Convert a mapping to a JSON object with string keys, masking what looks like a secret.
+
+    Everything `plain` promises holds for its values and keys.
+    """
+    return _Conversion().mapping(values, _DEPTH)
+
+
+class _Conversion:
+    """One call of `plain` or `plain_mapping`: what it may still write, and where it is."""
+
+    def __init__(self) -> None:
+        self._left = _VALUES
+        self._around: set[int] = set()
+
+    def plain(self, value: object, depth: int) -> Json:
+        self._left -= 1
+        try:
+            if self._left < 0:
+                return CUT
+            scalar = _scalar(value)
+            return self._structured(value, depth) if scalar is _NONE else cast("Json", scalar)
+        except Exception:  # noqa: BLE001 - a user's object may fail in any way; it is described instead
+            return _described(value)
+
+    def mapping(self, values: Mapping[Any, object], depth: int) -> dict[str, Json]:
+        result: dict[str, Json] = {}
+        for key, value in values.items():
+            if self._left < 0:
+                result[CUT] = CUT
+                break
+            name = _key(key)
+            secret = looks_secret(name) and not _harmless(value)
+            result[name] = MASK if secret else self.plain(value, depth)
+        return result
+
+    def _structured(self, value: object, depth: int) -> Json:
+        """Convert what has an inner structure.
+
+        Raises:
+            TypeError: It has none that is known here.
+        """
+        if depth <= 0 or id(value) in self._around:
+            return CUT  # its `repr` could take forever
+        self._around.add(id(value))
+        try:
+            return self._inside(value, depth - 1)
+        finally:
+            self._around.discard(id(value))
+
+    def _inside(self, value: object, depth: int) -> Json:
+        if isinstance(value, enum.Enum):
+            return self.plain(value.value, depth)
+        if isinstance(value, Mapping):
+            return self.mapping(cast("Mapping[object, object]", value), depth)
+        if isinstance(value, BaseModel):
+            return self.mapping(dict(value), depth)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            names = [field.name for field in dataclasses.fields(value)]
+            return self.mapping({n: cast("object", getattr(value, n)) for n in names}, depth)
+        if isinstance(value, (list, tuple, set, frozenset)):
+            items: list[Json] = []
+            for item in cast("Iterable[object]", value):
+                items.append(self.plain(item, depth))
+                if self._left < 0:
+                    break
+            return items
+        if hasattr(value, "__float__") and not hasattr(value, "__dlpack__"):
+            return float(cast("float", value))
+        raise TypeError("no structure")
+
+
+def _scalar(value: object) -> object:
+    """What JSON holds as it is; `_NONE` for everything else."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, enum.Enum):
-        return plain(value.value, depth=depth)
+        return _NONE
     if isinstance(value, int):
-        return int(value)
+        number = int(value)
+        if number.bit_length() > _INTEGER_BITS:
+            raise ValueError("nobody could read it back")
+        return number
     if isinstance(value, float):
         return float(value)
-    if isinstance(value, str):
-        return mask_urls(well_formed(str(value)))
-    if isinstance(value, PurePath):
-        return well_formed(str(value))
+    if isinstance(value, (str, PurePath)):
+        text = str.__str__(value) if isinstance(value, str) else str(value)
+        return mask_urls(well_formed(text))
+    return _NONE
+
+
+def _harmless(value: object) -> bool:
+    return value is None or issubclass(type(value), (bool, float))
+
+
+def _key(key: object) -> str:
     try:
-        return _structured(value, depth - 1)
-    except Exception:  # noqa: BLE001 - a user's object may fail in any way; it is described instead
-        return _described(value)
-
-
-def _structured(value: object, depth: int) -> Json:
-    """Convert what has an inner structure.
-
-    Raises:
-        TypeError: It has none that is known here, or is nested too deeply.
-    """
-    if depth < 0:
-        raise TypeError("nested too deeply")
-    if isinstance(value, Mapping):
-        return plain_mapping(cast("Mapping[object, object]", value), depth=depth)
-    if isinstance(value, BaseModel):
-        return plain_mapping(dict(value), depth=depth)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: cast("object", getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return plain_mapping(fields, depth=depth)
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item, depth=depth) for item in cast("Iterable[object]", value)]
-    if hasattr(value, "__float__") and not hasattr(value, "__dlpack__"):
-        return float(cast("float", value))
-    raise TypeError("no structure")
-
-
-def plain_mapping(values: Mapping[Any, object], *, depth: int = _DEPTH) -> dict[str, Json]:
-    """Convert a mapping to a JSON object with string keys, masking what looks like a secret."""
-    result: dict[str, Json] = {}
-    for key, value in values.items():
-        name = well_formed(str(key))
-        secret = looks_secret(name) and value is not None and not isinstance(value, (bool, float))
-        result[name] = MASK if secret else plain(value, depth=depth)
-    return result
+        return well_formed(str(key))
+    except Exception:  # noqa: BLE001 - `__str__` is user code and may fail in any way
+        return _described(key)
 
 
 def _described(value: object) -> str:
     try:
-        text = repr(value)
+        text = str.__str__(repr(value))
     except Exception as error:  # noqa: BLE001 - a `__repr__` is user code and may fail in any way
         text = f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
     return mask_urls(well_formed(text[:_REPR_LIMIT]))
@@ -135,7 +200,7 @@ def refuse_arrays(data: object, where: str = "") -> None:
     Raises:
         DeviceValueError: Naming the place and the mend.
     """
-    for place, kind in _kinds(data, where, _DEPTH):
+    for place, kind in _kinds(data, where, _DEPTH, set()):
         if hasattr(kind, "__dlpack__"):
             raise DeviceValueError(
                 f"{place or 'value'} is a {kind.__module__}.{kind.__qualname__}; events hold host "
@@ -143,21 +208,25 @@ def refuse_arrays(data: object, where: str = "") -> None:
             )
 
 
-def _kinds(data: object, where: str, depth: int) -> Iterator[tuple[str, type]]:
-    if isinstance(data, Mapping):
-        mapping = cast("Mapping[object, object]", data)
-        for key, value in mapping.items() if depth else ():
-            yield from _kinds(value, f"{where}.{key}" if where else str(key), depth - 1)
-    elif isinstance(data, (list, tuple)):
-        items = cast("Iterable[object]", data)
-        for kind in set(map(type, items)) if depth else ():
-            if kind in (list, tuple, dict):
-                for item in items:
-                    yield from _kinds(item, where, depth - 1)
-                return
-            yield where, kind
-    else:
+def _kinds(data: object, where: str, depth: int, seen: set[int]) -> Iterator[tuple[str, type]]:
+    if not isinstance(data, _CONTAINERS):
         yield where, type(data)
+        return
+    itself = id(cast("object", data))
+    if depth <= 0 or itself in seen:
+        return
+    seen.add(itself)
+    if isinstance(data, Mapping):
+        for key, value in cast("Mapping[object, object]", data).items():
+            yield from _kinds(value, f"{where}.{key}" if where else str(key), depth - 1, seen)
+        return
+    items = cast("Iterable[object]", data)
+    kinds = set(map(type, items))  # long lists of numbers are looked through in C
+    if not any(issubclass(kind, _CONTAINERS) for kind in kinds):
+        yield from ((where, kind) for kind in kinds)
+        return
+    for item in items:
+        yield from _kinds(item, where, depth - 1, seen)
 
 
 def masked_command(arguments: Sequence[str]) -> list[str]:

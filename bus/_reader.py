@@ -74,9 +74,10 @@ class Attempt:
 class _Tail:
     """Reads one segment from where it stopped last; keeps an unterminated line for later."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, folder: Path, name: SegmentName) -> None:
         self.damage = 0
-        self._path = path
+        self.name = name
+        self._path = folder / str(name)
         self._offset = 0
         self._rest = b""
 
@@ -96,6 +97,22 @@ class _Tail:
                 yield last
             else:
                 self.damage += 1
+
+    def event(self, line: Line) -> Event | None:
+        """The event of a line; None, counted as damage, for a right checksum over no event."""
+        try:
+            return decode(line.encoded)
+        except ValueError:
+            self.damage += 1
+            return None
+
+    def data(self, line: Line) -> dict[str, JsonValue] | None:
+        """The JSON object of a line; None, counted as damage, for a right checksum over none."""
+        try:
+            return _parse(line.json)
+        except ValueError:
+            self.damage += 1
+            return None
 
     def _chunks(self) -> Iterator[bytes]:
         try:
@@ -153,13 +170,13 @@ class JournalReader:
         for number, record in self._first_records():
             if isinstance(record, RunStarted):
                 known[number] = replace(
-                    known[number],
+                    known.get(number, Attempt(number, 0.0)),
                     started=record.time,
                     resumed_from_step=record.resumed_from_step,
                 )
         for number, event in self._ends():
             known[number] = replace(
-                known[number],
+                known.get(number, Attempt(number, 0.0)),
                 ended=event.time,
                 outcome=event.outcome,
                 error=event.error,
@@ -177,8 +194,10 @@ class JournalReader:
             superseded: Also those that a later attempt replaced.
         """
         names = {str(cls.model_fields["type"].default) for cls in types} or None
-        for segment, _, line in self._read(types=names, superseded=superseded):
-            yield Record(segment.attempt, segment.rank, line.seq, decode(line.encoded))
+        for tail, _, line in self._read(types=names, superseded=superseded):
+            event = tail.event(line)
+            if event is not None:
+                yield Record(tail.name.attempt, tail.name.rank, line.seq, event)
 
     def rows(self, *, types: Collection[str] = (), superseded: bool = True) -> Iterator[Row]:
         """Like `records`, as plain JSON and several times as fast.
@@ -187,8 +206,10 @@ class JournalReader:
             types: Only events of these types, by name; none means all.
             superseded: Also those that a later attempt replaced, marked so.
         """
-        for segment, replaced, line in self._read(types=types or None, superseded=superseded):
-            yield Row(segment.attempt, segment.rank, line.seq, replaced, _parse(line.json))
+        for tail, replaced, line in self._read(types=types or None, superseded=superseded):
+            data = tail.data(line)
+            if data is not None:
+                yield Row(tail.name.attempt, tail.name.rank, line.seq, replaced, data)
 
     def poll(self) -> list[Record]:
         """What was appended since the last call; the first call returns everything.
@@ -199,22 +220,26 @@ class JournalReader:
         segments = list_segments(self._folder)
         newest = _newest(segments)
         for name in segments:
-            tail = self._polled.setdefault(name, _Tail(self._folder / str(name)))
+            tail = self._polled.setdefault(name, _Tail(self._folder, name))
             for line in tail.lines(final=name not in newest):
                 if line.seq > self._polled_seq.get((name.attempt, name.rank), 0):
                     self._polled_seq[name.attempt, name.rank] = line.seq
-                    found.append(Record(name.attempt, name.rank, line.seq, decode(line.encoded)))
+                    event = tail.event(line)
+                    if event is not None:
+                        found.append(Record(name.attempt, name.rank, line.seq, event))
+        self._tails = self._polled
         return found
 
     def _read(
         self, *, types: Collection[str] | None, superseded: bool
-    ) -> Iterator[tuple[SegmentName, bool, Line]]:
+    ) -> Iterator[tuple[_Tail, bool, Line]]:
         limits = self._supersession()
         segments = list_segments(self._folder)
         newest = _newest(segments)
-        self._tails = {name: _Tail(self._folder / str(name)) for name in segments}
+        tails = {name: _Tail(self._folder, name) for name in segments}
+        self._tails = tails
         last: dict[tuple[int, int], int] = {}
-        for name, tail in self._tails.items():
+        for name, tail in tails.items():
             limit = limits.get(name.attempt)
             for line in tail.lines(final=name not in newest):
                 if line.seq <= last.get((name.attempt, name.rank), 0):
@@ -224,7 +249,7 @@ class JournalReader:
                     continue
                 replaced = limit is not None and _step(line) > limit
                 if superseded or not replaced:
-                    yield name, replaced, line
+                    yield tail, replaced, line
 
     def _supersession(self) -> dict[int, int]:
         """For each attempt the step beyond which a later one replaced it."""
@@ -252,17 +277,20 @@ class JournalReader:
         for name in list_segments(self._folder):
             if name.attempt not in seen:
                 seen.add(name.attempt)
-                line = next(_Tail(self._folder / str(name)).lines(final=False), None)
-                if line is not None:
-                    yield name.attempt, decode(line.encoded)
+                tail = _Tail(self._folder, name)
+                line = next(tail.lines(final=False), None)
+                event = tail.event(line) if line is not None else None
+                if event is not None:
+                    yield name.attempt, event
 
     def _ends(self) -> Iterator[tuple[int, RunEnded]]:
         """How each attempt ended, from the end of its last segment."""
         last = {(name.attempt, name.rank): name for name in list_segments(self._folder)}
         for name in last.values():
+            tail = _Tail(self._folder, name)
             for raw in _last_lines(self._folder / str(name)):
                 line = unpack(raw) if b'"type":"run_ended"' in raw else None
-                event = decode(line.encoded) if line is not None else None
+                event = tail.event(line) if line is not None else None
                 if isinstance(event, RunEnded):
                     yield name.attempt, event
 
@@ -291,14 +319,17 @@ def _newest(segments: list[SegmentName]) -> set[SegmentName]:
 
 
 def _step(line: Line) -> int:
-    step = _parse(line.json).get("step")
+    try:
+        step = _parse(line.json).get("step")
+    except ValueError:
+        return -1
     return step if isinstance(step, int) else -1
 
 
 def _parse(encoded: bytes) -> dict[str, JsonValue]:
-    try:
-        data: object = orjson.loads(encoded)
-    except orjson.JSONDecodeError:
-        data = from_json(encoded)  # numbers beyond 64 bits
-    assert isinstance(data, dict)
+    # orjson is the faster one, but makes a float of an integer beyond 64 bits.
+    parse = from_json if _LONG_NUMBER.search(encoded) else orjson.loads
+    data = cast("object", parse(encoded))
+    if not isinstance(data, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 - the bytes are wrong, not the type
     return cast("dict[str, JsonValue]", data)

@@ -12,7 +12,7 @@ class LatencyHistogram:
     """Counts durations in buckets 12 % apart; used by one thread, read by any."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
         self._counts = [0] * (len(_BOUNDS) + 1)
 
     def add(self, nanoseconds: int) -> None:

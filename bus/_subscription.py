@@ -72,13 +72,13 @@ class Subscription:
             raise ValueError(f"buffer={buffer} must be 1 or more")
         self.name = name
         self.filter = filters
-        self.offered = 0
-        self.delivered = 0
-        self.skipped = 0
-        self.failures = 0
+        self.offered: int = 0
+        self.delivered: int = 0
+        self.skipped: int = 0
+        self.failures: int = 0
         self.dropped: Counter[str] = Counter()
-        self.retired = False
-        self.waiting = False
+        self.retired: bool = False
+        self.waiting: bool = False
         self._buffer: deque[Event] = deque()
         self._size = 1 if overflow == "latest" else buffer
         self._overflow: Overflow = overflow

@@ -40,7 +40,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.ended = False
+        self.ended: bool = False
 
     async def __call__(self, events: EventStream[Any]) -> None:
         """Read the stream to its end."""
@@ -73,7 +73,7 @@ class JournalAsserter:
         self._run_dir = run_dir
         self._reader = JournalReader(run_dir)
         self.records: list[Record] = list(self._reader.records(superseded=True))
-        self.damage = self._reader.damage
+        self.damage: int = self._reader.damage
 
     @property
     def events(self) -> list[Event]:

@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.peers._machine import describe
+from benchmarks.peers._machine import busy_share, describe
 from benchmarks.peers._records import PEERS, Block, Failure, Outcome, Peer, Plan
 from benchmarks.peers._report import Report, build, percentiles, render
 
@@ -20,6 +21,10 @@ ROOT = HERE.parents[1]
 # Beyond the two modes and the close: importing the peer, creating its database, counting.
 _OVERHEAD = 90.0
 
+# A block begins when less of the machine than this is in use, or after so many seconds.
+_IDLE = 0.1
+_PATIENCE = 60.0
+
 _OFFLINE = {
     "COMET_DISABLE_ANNOUNCEMENT": "1",
     "COMET_ERROR_TRACKING_ENABLE": "false",
@@ -27,6 +32,7 @@ _OFFLINE = {
     "COMET_INTERNAL_SENTRY_DSN": "",
     "DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "NEPTUNE_MODE": "offline",
     "OTEL_SDK_DISABLED": "false",
     "WANDB_ERROR_REPORTING": "false",
@@ -35,9 +41,9 @@ _OFFLINE = {
 }
 
 
-def blocks_of(round_: int, peers: Sequence[Peer]) -> list[tuple[Peer, int]]:
+def blocks_of(round_: int, peers: Sequence[Peer]) -> list[Peer]:
     """Return the order of one round: every peer as often as it repeats, shuffled."""
-    blocks = [(peer, repeat) for peer in peers for repeat in range(peer.repeats)]
+    blocks = [peer for peer in peers for _ in range(peer.repeats)]
     random.Random(round_).shuffle(blocks)  # noqa: S311 -- the same order in every run
     return blocks
 
@@ -101,10 +107,19 @@ def _last_words(log: Path, folder: Path, status: int) -> str:
 
 def run_round(round_: int, peers: Sequence[Peer], plan: Plan, root: Path) -> Iterator[Outcome]:
     """Yield the blocks of one round as they are measured."""
-    for index, (peer, repeat) in enumerate(blocks_of(round_, peers)):
+    for index, peer in enumerate(blocks_of(round_, peers)):
         os.sync()  # the dirty pages of one peer are not the next one's wait
+        busy = wait_for_idle()
         block = run_block(peer, root / f"{round_}-{index}", plan)
-        yield Outcome(peer, round_, repeat, block)
+        yield Outcome(peer, round_, busy, block)
+
+
+def wait_for_idle() -> float:
+    """Wait, for a limited time, until others leave the machine alone; returns their last share."""
+    deadline = time.monotonic() + _PATIENCE
+    while (share := busy_share()) > _IDLE and time.monotonic() < deadline:
+        continue
+    return share
 
 
 def summary(outcome: Outcome) -> str:
@@ -122,14 +137,12 @@ def summary(outcome: Outcome) -> str:
 def compare(rounds: int, peers: Sequence[Peer], plan: Plan) -> Report:
     """Measure every peer in every round and print each block as it ends."""
     outcomes: list[Outcome] = []
-    load: list[float] = []
     with tempfile.TemporaryDirectory(prefix="peers-", ignore_cleanup_errors=True) as name:
         for round_ in range(rounds):
-            load.append(os.getloadavg()[0])
             for outcome in run_round(round_, peers, plan, Path(name)):
                 print(summary(outcome), flush=True)
                 outcomes.append(outcome)
-        machine = describe(Path(name), tuple(load))
+        machine = describe(Path(name), max(outcome.busy for outcome in outcomes))
     assert len(outcomes) == rounds * sum(peer.repeats for peer in peers)
     return build(machine, plan, rounds, outcomes)
 

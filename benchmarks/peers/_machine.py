@@ -2,6 +2,7 @@
 
 import os
 import platform
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
@@ -16,7 +17,7 @@ class Machine(BaseModel):
 
     Attributes:
         filesystem: Of the folder that the peers wrote to.
-        load: One-minute load average at the start of each round, peers' own load included.
+        busy: Highest share of all cores, 0 to 1, that others used in the second before a block.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
@@ -29,10 +30,10 @@ class Machine(BaseModel):
     filesystem: str
     python: str
     torch: str
-    load: tuple[float, ...]
+    busy: float
 
 
-def describe(folder: Path, load: tuple[float, ...]) -> Machine:
+def describe(folder: Path, busy: float) -> Machine:
     """Describe this machine, and the file system that holds `folder`."""
     return Machine(
         date=datetime.now(UTC).date().isoformat(),
@@ -43,8 +44,21 @@ def describe(folder: Path, load: tuple[float, ...]) -> Machine:
         filesystem=_filesystem(folder.resolve()),
         python=platform.python_version(),
         torch=metadata.version("torch"),
-        load=load,
+        busy=busy,
     )
+
+
+def busy_share(seconds: float = 1.0) -> float:
+    """Watch all cores for so long; returns the share that was not idle, 0 to 1."""
+    total, idle = _ticks()
+    time.sleep(seconds)
+    later, idle_later = _ticks()
+    return 1 - (idle_later - idle) / max(1, later - total)
+
+
+def _ticks() -> tuple[int, int]:
+    ticks = [int(value) for value in next(_lines(Path("/proc/stat")), "cpu 0 0 0 0 0").split()[1:]]
+    return sum(ticks), ticks[3] + ticks[4]
 
 
 def _field(file: Path, name: str) -> str:

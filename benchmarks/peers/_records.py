@@ -100,11 +100,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One block of one peer: its place in the run and how it went."""
+    """One block of one peer: its round, how busy others kept the machine, and how it went."""
 
     peer: Peer
     round: int
-    repeat: int
+    busy: float
     block: Block | Failure
 
 

@@ -171,11 +171,10 @@ def _method(report: Report) -> str:
 
 
 def _machine(machine: Machine) -> str:
-    load = ", ".join(f"{value:.2f}" for value in machine.load)
     return (
         f"{machine.date}; {machine.cores} cores of {machine.processor}, {machine.memory_gib} GiB, "
         f"{machine.system}, {machine.filesystem}; Python {machine.python}, torch {machine.torch}; "
-        f"load average at the start of each round: {load}.\n"
+        f"before a block, other programs used {machine.busy:.0%} of the machine at most.\n"
     )
 
 

@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final, TextIO
+from typing import BinaryIO, Final, TextIO, TypeAlias
 
 import typer
 
@@ -18,6 +18,8 @@ from bus import JournalReader, Row
 from runtime.cli._fields import metrics, number, text, whole
 from runtime.cli._journal import json_line, none_found
 from runtime.cli._output import byte_output
+
+Values: TypeAlias = dict[str, float | str]
 
 PLACE_COLUMNS: Final = ("attempt", "rank", "step", "time", "type", "dataset")
 """The columns of the table that come before the metrics."""
@@ -54,14 +56,30 @@ class Columns:
     names: dict[str, None] = field(default_factory=dict[str, None])
     last: dict[tuple[int, int], int] = field(default_factory=dict[tuple[int, int], int])
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Row, values: Values) -> None:
         """Takes note of one row."""
-        self.names.update(dict.fromkeys(metrics(row.data)))
+        self.names.update(dict.fromkeys(values))
         self.last[row.attempt, row.rank] = row.seq
 
     def cover(self, row: Row) -> bool:
         """Whether the row was there at the first reading."""
         return row.seq <= self.last.get((row.attempt, row.rank), 0)
+
+
+class Table:
+    """Writes comma-separated lines that end as Unix programs expect.
+
+    With that ending, Python's csv forgets to quote a carriage return within a cell.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._plain = csv.writer(file, lineterminator="\n")
+        self._quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(self, cells: list[object]) -> None:
+        """Writes one line; None is an empty cell."""
+        risky = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+        (self._quoting if risky else self._plain).writerow(cells)
 
 
 def export(selection: Selection, *, to: str, out: Path | None) -> None:
@@ -89,31 +107,29 @@ def _write_jsonl(file: BinaryIO, selection: Selection) -> int:
 
 def _write_csv(file: BinaryIO, selection: Selection) -> int:
     columns = Columns()
-    for row in _with_metrics(selection):
-        columns.add(row)
+    for row, values in _with_metrics(selection):
+        columns.add(row, values)
     place = [*PLACE_COLUMNS, *(["superseded"] if selection.superseded else [])]
-    count = 0
     text_file = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    count = 0
     try:
-        _write_row(text_file, [*place, *(_heading(name, place) for name in columns.names)])
-        for row in filter(columns.cover, _with_metrics(selection)):
-            values = metrics(row.data)
-            _write_row(text_file, [*_place(row)[: len(place)], *map(values.get, columns.names)])
-            count += 1
+        table = Table(text_file)
+        table.write([*place, *(_heading(name, place) for name in columns.names)])
+        for row, values in _with_metrics(selection):
+            if columns.cover(row):
+                cells = _place(row)[: len(place)]
+                table.write([*cells, *map(values.get, columns.names)])
+                count += 1
     finally:
         text_file.detach()
     return count
 
 
-def _with_metrics(selection: Selection) -> Iterator[Row]:
-    return (row for row in selection.rows() if metrics(row.data))
-
-
-def _write_row(file: TextIO, cells: list[object]) -> None:
-    """Ends the line as Unix programs expect; csv then forgets to quote a carriage return."""
-    careful = any(isinstance(cell, str) and "\r" in cell for cell in cells)
-    quoting = csv.QUOTE_ALL if careful else csv.QUOTE_MINIMAL
-    csv.writer(file, lineterminator="\n", quoting=quoting).writerow(cells)
+def _with_metrics(selection: Selection) -> Iterator[tuple[Row, Values]]:
+    for row in selection.rows():
+        values = metrics(row.data)
+        if values:
+            yield row, values
 
 
 def _heading(name: str, place: list[str]) -> str:

@@ -112,8 +112,9 @@ def demo(
       137   killed by --crash-at (128 + SIGKILL, as shells show it)
     """
     from runtime.cli._demo import train
+    from runtime.demo import DemoOptions
 
-    train(
+    options = DemoOptions(
         dir=directory,
         name=name,
         steps=steps,
@@ -125,3 +126,4 @@ def demo(
         device=device,
         progress=not no_progress,
     )
+    train(options)

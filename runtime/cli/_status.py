@@ -25,7 +25,7 @@ class Latest:
 
     value: float | str
     step: int | None
-    time: float | None
+    time: float
 
 
 @dataclass(kw_only=True)
@@ -66,7 +66,7 @@ class Contents:
         kept: Events by type that count, those of a superseded stretch left out.
         superseded: How many events a later attempt replaced.
         last_step: The highest step of an event that counts.
-        latest: The newest value of each metric.
+        newest: Time, step and value of each metric's newest point; a journal has millions.
         lost: What is missing, by reason.
         stops: Who stopped an attempt and why, by attempt.
         ranks: Ranks that wrote.
@@ -75,7 +75,9 @@ class Contents:
     kept: Counter[str] = field(default_factory=Counter[str])
     superseded: int = 0
     last_step: int | None = None
-    latest: dict[str, Latest] = field(default_factory=dict[str, Latest])
+    newest: dict[str, tuple[float, int | None, float | str]] = field(
+        default_factory=dict[str, tuple[float, int | None, float | str]]
+    )
     lost: dict[str, Lost] = field(default_factory=dict[str, Lost])
     stops: dict[int, str] = field(default_factory=dict[int, str])
     ranks: set[int] = field(default_factory=set[int])
@@ -111,11 +113,11 @@ class Contents:
         lost.last_time = max((t for t in (last, lost.last_time) if t is not None), default=None)
 
     def _note_metrics(self, row: Row, step: int | None) -> None:
-        when = number(row.data, "time")
+        when = number(row.data, "time") or 0.0
         for name, value in metrics(row.data).items():
-            known = self.latest.get(name)
-            if known is None or (known.time or 0.0) <= (when or 0.0):
-                self.latest[name] = Latest(value=value, step=step, time=when)
+            known = self.newest.get(name)
+            if known is None or known[0] <= when:
+                self.newest[name] = (when, step, value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +164,10 @@ def read_status(run_dir: Path) -> Status:
         attempts=[_attempt(each, attempts[-1], state, info, contents) for each in attempts],
         ranks=sorted(contents.ranks),
         last_step=contents.last_step,
-        latest=contents.latest,
+        latest={
+            name: Latest(value=value, step=step, time=when)
+            for name, (when, step, value) in contents.newest.items()
+        },
         events=dict(contents.kept.most_common()),
         superseded=contents.superseded,
         gaps=contents.lost,
