@@ -15,7 +15,8 @@ from typing import Final
 from bus._deciders import Deciders
 from bus._deferred import Arrival, DeferredMetrics, SideQueue
 from bus._event import Event, encode, encode_metrics
-from bus._events import Gap, MetricsLogged
+from bus._events import Gap
+from bus._hooks import MetricsLogged
 from bus._inbox import Inbox, Item, Journalled, MetricsDraft, Question, time_of
 from bus._journal import Journal
 from bus._live import LiveLoop

@@ -116,7 +116,7 @@ def _copy(
         packed = torch.stack([tensors[key].reshape(()) for key in keys])
         # The pinned row comes from torch's caching host allocator, which gives a block out again
         # only when the copies recorded on it are over.
-        row = torch.empty(len(keys), dtype=dtype, pin_memory=True)
+        row = torch.empty(len(keys), dtype=dtype, device="cpu", pin_memory=True)
         row.copy_(packed, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         event.record()

@@ -97,7 +97,7 @@ def identify(
         info.attempts.append(AttemptInfo.here(1, None))
         return Identity(folder, stored=False, info=info, attempt=1, previous=None)
     info = RunInfo.new(folder.name, project)
-    info.attempts.append(AttemptInfo.here(1, from_step))
+    info.attempts.append(AttemptInfo.here(1, None))
     return Identity(folder, save(info, folder), info, attempt=1, previous=None)
 
 
@@ -167,10 +167,17 @@ def facts() -> JsonObject:
         "host": platform.node(),
         "cpus": os.cpu_count(),
         "pid": os.getpid(),
-        "folder": str(Path.cwd()),
+        "folder": _working_folder(),
         "command": list(masked_command(sys.argv)),
         "git_commit": git_commit(),
     }
+
+
+def _working_folder() -> str | None:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it was deleted under the process
+        return None
 
 
 def _version(distribution: str) -> str | None:
@@ -192,4 +199,4 @@ def git_commit() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return done.stdout.strip() or None if done.returncode == 0 else None

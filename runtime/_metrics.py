@@ -11,6 +11,8 @@ from typing import Final, Protocol, SupportsFloat, TypeAlias, cast
 
 import torch
 
+from torch._C import _functorch
+
 from bus import is_exact_number, well_formed
 
 Scalar: TypeAlias = "SupportsFloat | torch.Tensor"
@@ -26,6 +28,7 @@ _MEANT: Final = {
 }
 
 
+_INEXACT: Final = "the integer is beyond 2**53 and would lose digits"
 _PLAIN_TENSORS: Final = (torch.Tensor, torch.nn.Parameter)
 
 
@@ -60,29 +63,43 @@ def sort_metrics(metrics: object, *, read_cpu: bool) -> Sorted:
         read_cpu: Whether the values of plain CPU tensors are read here and now.
     """
     found = Sorted({}, {}, {})
-    if not isinstance(metrics, Mapping):
-        found.bad["metrics"] = f"log takes a mapping of names to numbers, not {_kind(metrics)}"
-        return found
     try:
-        items = list(cast("Mapping[object, object]", metrics).items())
+        if not isinstance(metrics, Mapping):
+            found.bad["metrics"] = f"log takes a mapping of names to numbers, not {_kind(metrics)}"
+            return found
+        mapping = cast("Mapping[object, object]", metrics)
+        items = [(key, value) for key, value in mapping.items()]  # noqa: C416 - looks at the pairs
     except Exception as error:  # noqa: BLE001 - a user's mapping may fail in any way
         found.bad["metrics"] = f"its items cannot be read: {type(error).__name__}"
         return found
     for key, value in items:
-        if not isinstance(key, str):
-            found.bad[_safe_repr(key)] = "a metric's name must be a string"
+        name = _name(key)
+        if name is None:
+            found.bad[_safe_repr(key)] = "a metric's name must be a well-formed string"
         elif read_cpu and type(value) in _PLAIN_TENSORS:
-            _read_plain(found, well_formed(key), cast("torch.Tensor", value))
+            _read_plain(found, name, cast("torch.Tensor", value))
         else:
-            _sort_value(found, well_formed(key), value)
+            _sort_value(found, name, value)
     return found
+
+
+def _name(key: object) -> str | None:
+    """A metric's name as a plain string, or None if it cannot be written down."""
+    if not issubclass(type(key), str):
+        return None
+    name = str.__str__(cast("str", key))  # an enum's or numpy's string becomes Python's own
+    return name if well_formed(name) == name else None
 
 
 def _read_plain(found: Sorted, key: str, tensor: torch.Tensor) -> None:
     """Read a plain CPU tensor at once, which takes a tenth of the time of sorting it."""
     if tensor.is_cpu and tensor.numel() == 1:
         try:
-            found.host[key] = float(tensor.item())
+            number = tensor.item()
+            if isinstance(number, float) or is_exact_number(number):
+                found.host[key] = float(number)
+            else:
+                found.bad[key] = _INEXACT
         except Exception:  # noqa: BLE001, S110 - complex, sparse...: the long way says what is wrong
             pass
         else:
@@ -99,7 +116,7 @@ def _sort_value(found: Sorted, key: str, value: object) -> None:
         else:
             problem = _sort_number(found, key, value)
     except Exception as error:  # noqa: BLE001 - a user's object may fail in any way
-        problem = f"reading it raised {type(error).__name__}: {error}"[:200]
+        problem = f"reading it raised {error_text(error)}"[:200]
     if problem is not None:
         found.bad[key] = problem
 
@@ -113,7 +130,7 @@ def _sort_number(found: Sorted, key: str, value: object) -> str | None:
             return None
         return _MEANT.get(type(value).__name__, f"it is no number but {_kind(value)}")
     if isinstance(value, int) and not is_exact_number(value):
-        return "the integer is beyond 2**53 and would lose digits"
+        return _INEXACT
     number = float(value)
     if math.isinf(number) and not isinstance(value, float):
         return "it is beyond the range of a 64-bit float"
@@ -124,16 +141,25 @@ def _sort_number(found: Sorted, key: str, value: object) -> str | None:
 def _element(value: object) -> object:
     """The only element of a numpy or other host array, as a Python number."""
     array: _Array = value  # type: ignore[assignment]  # duck-typed: any array library on the host
+    if getattr(getattr(array, "dtype", None), "kind", "") in {"m", "M"}:
+        raise ValueError("a time is no number; log its seconds")
     if getattr(array, "size", 1) != 1:
         raise ValueError("an array must have exactly one element; log its mean, for example")
     device = getattr(array, "device", "cpu")
     if str(device).lower() not in {"cpu", "cpu:0"} and "cpu" not in str(device).lower():
         raise ValueError(f"it is on {device}; reading it would wait for the device")
-    return array.item()
+    element = array.item()
+    if hasattr(element, "__dlpack__"):
+        raise ValueError("an array of arrays is no number; log its element")
+    return element
 
 
 def _tensor_problem(tensor: torch.Tensor) -> str | None:  # noqa: PLR0911 - a list of cases
     """Why a tensor cannot be logged, without touching its data."""
+    if _is_batch(tensor):
+        return "inside torch.vmap it is one of many; return it and log it outside"
+    if hasattr(tensor, "fake_mode"):
+        return "a fake tensor has no value"
     if hasattr(tensor, "full_tensor"):
         return "a DTensor's value is a collective; log tensor.to_local() or its full_tensor()"
     if tensor.numel() != 1:
@@ -147,6 +173,23 @@ def _tensor_problem(tensor: torch.Tensor) -> str | None:  # noqa: PLR0911 - a li
     if tensor.is_quantized:
         return "a quantized tensor has no plain value; log tensor.dequantize()"
     return None
+
+
+def _is_batch(tensor: torch.Tensor) -> bool:
+    """Whether `torch.vmap` runs over it, perhaps under another transform."""
+    while _functorch.is_functorch_wrapped_tensor(tensor):
+        if _functorch.is_batchedtensor(tensor):
+            return True
+        tensor = _functorch.get_unwrapped(tensor)
+    return False
+
+
+def error_text(error: BaseException) -> str:
+    """An exception's class and words; it may be a user's, whose words may fail."""
+    try:
+        return well_formed(f"{type(error).__name__}: {error}")
+    except Exception:  # noqa: BLE001 - a `__str__` is user code and may fail in any way
+        return type(error).__name__
 
 
 def _kind(value: object) -> str:

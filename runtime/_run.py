@@ -14,10 +14,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self, TypeVar, cast
+from typing import Final, Literal, Self, TypeVar, cast, get_args
 
 import torch
-from pydantic import ValidationError
 from torch.compiler import is_dynamo_compiling
 
 from bus import (
@@ -53,11 +52,12 @@ from bus import (
 )
 from runtime._device import DeviceReader, HostValues, Snapshots
 from runtime._identity import Resume, facts, identify, record_end
-from runtime._metrics import Scalar, sort_metrics
+from runtime._metrics import Scalar, error_text, sort_metrics
 
 log = logging.getLogger("runtime")
 
 _FLOATS_ONLY: Final = frozenset({float})
+_LAST_STEP: Final = 2**53  # the integers that every reader of JSON can hold
 _TIMED: Final = 63  # one call in 64 is timed: two clock readings cost a tenth of a call
 
 
@@ -102,6 +102,7 @@ class Run(Registrar):
         snapshots: Ways to read tensors of unusual devices, by device type.
 
     Raises:
+        TypeError: `config` is no mapping.
         ValueError: An argument is out of range.
         RunNotFoundError: `resume` names a folder that holds no run.
     """
@@ -129,6 +130,7 @@ class Run(Registrar):
             raise ValueError(f"from_step={from_step} must be a step, 0 or more")
         if close_timeout < 0:
             raise ValueError(f"close_timeout={close_timeout} must be seconds, 0 or more")
+        settings = plain_mapping(dict(config or {}))
         options = options or BusOptions(
             durability=durability,
             flush_interval=flush_interval,
@@ -148,6 +150,7 @@ class Run(Registrar):
         self._put = self._bus.put_draft
         self._calls = 0
         self._open = True
+        self._fast = not strict
         track(self)
         self._bus.publish(
             RunStarted(
@@ -157,7 +160,7 @@ class Run(Registrar):
                 attempt=self.attempt,
                 resumed_from_step=from_step if self._identity.previous else None,
                 previous_outcome=self._identity.previous,
-                config=plain_mapping(dict(config or {})),
+                config=settings,
                 facts=facts(),
             )
         )
@@ -228,13 +231,13 @@ class Run(Registrar):
         started = time.perf_counter_ns() if timed else 0
         self._calls += 1
         try:
-            copy = dict(metrics)
             if (
-                self._open
-                and copy
+                self._fast
+                and isinstance(metrics, dict)
+                and (copy := dict(metrics))
                 and len(copy) <= 64
                 and _FLOATS_ONLY.issuperset(map(type, copy.values()))
-                and (step is None or (type(step) is int and step >= 0))
+                and (step is None or (type(step) is int and 0 <= step <= _LAST_STEP))
             ):
                 self._put((time.time(), step, copy))  # type: ignore[arg-type]  # floats, as seen
             else:
@@ -309,6 +312,9 @@ class Run(Registrar):
 
     def publish(self, event: Event) -> None:
         """Publish an event, ours or one of your own; waits for its deciders if it has any."""
+        if not isinstance(event, Event):
+            self._refuse("publish", TypeError(f"{type(event).__qualname__} is no event"))
+            return
         if not self._open:
             self._note_closed()
             return
@@ -362,10 +368,15 @@ class Run(Registrar):
 
         Returns:
             How closing went, or None if it was closed already.
+
+        Raises:
+            ValueError: There is no such outcome; the run stays open.
         """
+        if outcome not in (None, *get_args(Outcome)):
+            raise ValueError(f"outcome={outcome!r} must be one of {', '.join(get_args(Outcome))}")
         if not self._open:
             return None
-        self._open = False
+        self._open = self._fast = False
         ending = outcome_of(outcome, error, self.control)
         self._closed_because = ending[0]
         account = self._bus.close(
@@ -394,7 +405,7 @@ class Run(Registrar):
 
     def forked(self) -> None:
         """This is a forked child, such as a DataLoader worker: the run belongs to the parent."""
-        self._open = False
+        self._open = self._fast = False
         self._closed_because = "in a forked child"
         self._bus.abandon()
 
@@ -415,7 +426,9 @@ class Run(Registrar):
             try:
                 device = self._reader.take(found.tensors)
             except Exception as error:  # noqa: BLE001 - a device may fail in any way
-                found.bad.update(dict.fromkeys(found.tensors, f"its device said: {error}"[:300]))
+                found.bad.update(
+                    dict.fromkeys(found.tensors, f"its device said: {error_text(error)}"[:300])
+                )
         if isinstance(device, HostValues):
             found.host.update(device.values())
             device = None
@@ -433,26 +446,30 @@ class Run(Registrar):
         if step is None:
             return None
         try:
-            number = int(step)  # type: ignore[call-overload]  # numpy integers come here too
-            if number == step and number >= 0 and not isinstance(step, torch.Tensor):
-                return int(number)
-        except (TypeError, ValueError, OverflowError):
+            # An array may be on a device, where even looking at it would wait.
+            if not hasattr(step, "__dlpack__"):
+                number = int(step)  # type: ignore[call-overload]  # numpy integers come here too
+                if number == step and 0 <= number <= _LAST_STEP:
+                    return int(number)
+        except Exception:  # noqa: BLE001, S110 - a user's object may fail in any way; said below
             pass
         kind = type(step).__name__
-        bad["step"] = f"a step is an integer of 0 or more, not this {kind}; logged without one"
+        bad["step"] = f"a step is an integer from 0 to 2**53, not this {kind}; logged without one"
         return None
 
     def _make(self, build: Callable[[], Event]) -> None:
         """Build and publish an event from a user's arguments without raising for them."""
         try:
             event = build()
-        except (ValidationError, TypeError, ValueError) as error:
-            if self._strict:
-                raise
-            lines = str(error).splitlines()
-            self._bus.reject(build.__qualname__.split(".")[1], " ".join(lines[:3])[:300])
+        except Exception as error:  # noqa: BLE001 - a user's object may fail in any way
+            self._refuse(build.__qualname__.split(".")[1], error)
             return
         self.publish(event)
+
+    def _refuse(self, method: str, error: Exception) -> None:
+        if self._strict:
+            raise error
+        self._bus.reject(method, " ".join(error_text(error).splitlines()[:3])[:300])
 
     def _note_closed(self) -> None:
         if not self._warned_closed:
@@ -470,7 +487,7 @@ def outcome_of(
     if isinstance(error, KeyboardInterrupt):
         return outcome or "stopped", None, "KeyboardInterrupt"
     if error is not None:
-        text = mask_urls(f"{type(error).__name__}: {error}")[:2000]
+        text = mask_urls(error_text(error))[:2000]
         return outcome or "failed", text, None
     stop = control.stopped_by
     if stop is not None:
