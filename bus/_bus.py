@@ -15,7 +15,7 @@ from bus._errors import ClosedError
 from bus._event import Event, encode
 from bus._inbox import Inbox, Journalled, MetricsDraft, OnFull, draft_size
 from bus._journal import Journal
-from bus._live import Body, LiveLoop
+from bus._live import UNREAD, Body, LiveLoop
 from bus._registration import Registrar
 from bus._statistics import DeciderStatistics, LatencyHistogram, Statistics, SubscriberStatistics
 from bus._subscription import OnError, Subscription
@@ -286,12 +286,14 @@ class Bus(Registrar):
         self._live.catch_up(min(deadline - reserve / 2, time.monotonic() + timeout / 3))
         self.control.close("the run ended")
         self._writer.drain(deadline - reserve / 4, device_deadline=deadline - reserve / 3)
-        if last is not None:
-            self._inbox.put_event(last())
+        self._inbox.put_last(last() if last is not None else None)
         self._writer.drain(deadline)
-        self._inbox.closed = True
-        unread = {s.name: s.pending for s in self._live.subscriptions if s.pending}
         abandoned = self._live.finish(min(deadline, time.monotonic() + timeout / 3))
+        unread = {
+            each.name: each.dropped[UNREAD]
+            for each in self._live.subscriptions
+            if each.dropped[UNREAD]
+        }
         ended = self._writer.stop(max(deadline, time.monotonic() + 0.2))
         unwritten = self._inbox.pending + (self._journal.pending if self._journal else 0)
         return Account(

@@ -158,7 +158,10 @@ class Control:
         self._closed_because = why
         self._refuse_all(why)
 
-    def _decide(self, step: int) -> Decision:
+    def _decide(self, given: int) -> Decision:
+        step = (
+            given if type(given) is int and given >= 0 else None
+        )  # a wrong step stops no decision
         handles = list(self._drain())
         requests = tuple(handle.request for handle in handles)
         decision = combine(requests, stopped=self._standing.stop)

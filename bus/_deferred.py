@@ -4,11 +4,14 @@ They wait here, overtaken by every host event, so that a device that never answe
 nothing. Within a metric's series the order is kept: a later value of a waiting key waits behind it.
 """
 
-from collections import Counter
+import logging
+from collections import OrderedDict, deque
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
-_POLLS: int = 256
+log = logging.getLogger("bus")
+
+_MISSES: Final = 256  # a poll costs about a microsecond
 
 
 @runtime_checkable
@@ -33,6 +36,7 @@ class DeferredMetrics:
         host: What was known at once.
         keys: Every key it will have, host and device.
         device: The rest, on its way; None if it waits only for its turn in a series.
+        behind: In how many of its series an older value is waiting; kept by `SideQueue`.
     """
 
     time: float
@@ -40,6 +44,7 @@ class DeferredMetrics:
     host: dict[str, float]
     keys: frozenset[str]
     device: DeviceValues | None
+    behind: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,9 @@ class Arrival:
 class SideQueue:
     """Holds deferred metrics until they arrive; used by the writer thread alone.
 
+    Only entries that are the oldest in each of their series are polled, so that a look costs as
+    much as there are series, however many entries wait behind them.
+
     Args:
         limit: Entries that may wait; beyond it the oldest is given up.
     """
@@ -61,56 +69,87 @@ class SideQueue:
     def __init__(self, limit: int) -> None:
         self.given_up: list[DeferredMetrics] = []
         self._limit = limit
-        self._waiting: list[DeferredMetrics] = []
-        self._keys: Counter[str] = Counter()
+        self._waiting: OrderedDict[DeferredMetrics, None] = OrderedDict()
+        self._series: dict[str, deque[DeferredMetrics]] = {}
+        self._front: deque[DeferredMetrics] = deque()
+        self._failed = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def blocks(self, metrics: dict[str, float]) -> bool:
         """Whether one of these keys has an older value that has not arrived."""
-        return bool(self._keys) and not self._keys.keys().isdisjoint(metrics)
+        return bool(self._series) and not self._series.keys().isdisjoint(metrics)
 
     def add(self, entry: DeferredMetrics) -> None:
         """Let an entry wait for its device and for its turn."""
-        self._waiting.append(entry)
-        self._keys.update(entry.keys)
+        self._waiting[entry] = None
+        for key in entry.keys:
+            series = self._series.setdefault(key, deque())
+            entry.behind += bool(series)
+            series.append(entry)
+        if not entry.behind:
+            self._front.append(entry)
         if len(self._waiting) > self._limit:
-            self._give_up(self._waiting.pop(0))
+            self._give_up(next(iter(self._waiting)))
 
     def arrived(self) -> list[Arrival]:
         """Remove and return what is complete and not behind an older value of its own series."""
         done: list[Arrival] = []
-        left: list[DeferredMetrics] = []
-        blocked: set[str] = set()
-        polls = 0
-        for index, entry in enumerate(self._waiting):
-            if polls >= _POLLS:
-                left.extend(self._waiting[index:])  # a poll costs about a microsecond
-                break
-            free = blocked.isdisjoint(entry.keys)
-            if free and entry.device is not None:
-                polls += 1
-                free = entry.device.ready()
-            if not free:
-                blocked |= entry.keys
-                left.append(entry)
+        misses = 0
+        # Who is not ready goes to the end of the line, so that each gets its poll in time.
+        while misses < min(_MISSES, len(self._front)):
+            entry = self._front.popleft()
+            if entry not in self._waiting:
+                continue  # given up
+            try:
+                if entry.device is not None and not entry.device.ready():
+                    misses += 1
+                    self._front.append(entry)
+                    continue
+                late = entry.device.values() if entry.device is not None else {}
+            except Exception as error:  # noqa: BLE001 - a device may fail in any way
+                self._note_failure(error)
+                self._give_up(entry)
                 continue
-            late = entry.device.values() if entry.device is not None else {}
             self._release(entry)
             done.append(Arrival(entry.time, entry.step, {**entry.host, **late}))
-        self._waiting = left
         return done
 
     def give_up(self) -> None:
-        """Stop waiting for everything that is left."""
-        for entry in self._waiting:
-            self._give_up(entry)
-        self._waiting = []
+        """Stop waiting for devices; what waited only for its turn arrives with the next look."""
+        for entry in list(self._waiting):
+            if entry.device is not None and not self._has_answered(entry.device):
+                self._give_up(entry)
+
+    def _has_answered(self, device: DeviceValues) -> bool:
+        try:
+            return device.ready()
+        except Exception as error:  # noqa: BLE001 - a device may fail in any way
+            self._note_failure(error)
+            return False
+
+    def _note_failure(self, error: Exception) -> None:
+        if not self._failed:
+            self._failed = True
+            log.warning("metrics are lost because their device failed: %s", error)
 
     def _give_up(self, entry: DeferredMetrics) -> None:
         self._release(entry)
         self.given_up.append(entry)
 
     def _release(self, entry: DeferredMetrics) -> None:
-        self._keys -= Counter(entry.keys)
+        """Take an entry out of its series and let who is behind it move up."""
+        del self._waiting[entry]
+        for key in entry.keys:
+            series = self._series[key]
+            if series[0] is not entry:
+                series.remove(entry)  # given up out of turn
+                continue
+            series.popleft()
+            if not series:
+                del self._series[key]
+                continue
+            series[0].behind -= 1
+            if not series[0].behind:
+                self._front.append(series[0])

@@ -152,6 +152,15 @@ class Inbox:
             self.wake.set()
         return number
 
+    def put_last(self, event: Event | None) -> None:
+        """Append the event that ends the run, if there is one, and take nothing after it."""
+        with self._lock:
+            self.closed = True
+            if event is not None:
+                self._offered = self._next()
+                self._lifecycle.append((self._offered, event))
+        self.wake.set()
+
     def put_heavy(self, item: Item, size: int) -> int:
         """Append an item that occupies `size` bytes, by estimate."""
         return self._put_slowly(item, size)

@@ -28,6 +28,9 @@ log = logging.getLogger("bus")
 BLOCKED_AFTER: Final = 0.1
 """Seconds the loop may not answer before whoever holds it is named."""
 
+UNREAD: Final = "not read before the end of the run"
+"""Why a subscriber's events are dropped when closing has no more time for it."""
+
 _FIRST_PAUSE: Final = 0.1
 _LAST_PAUSE: Final = 30.0
 
@@ -144,7 +147,7 @@ class LiveLoop:
         self._call(self._cancel_all)
         self._wait(lambda: not self._tasks, min(deadline + 0.5, time.monotonic() + 0.5))
         for subscription in self.subscriptions:
-            subscription.retire("the run ended")
+            subscription.retire(UNREAD)
         self._call(self._loop.stop)
         if self._thread is not None:
             self._thread.join(max(0.0, min(0.5, deadline + 1.0 - time.monotonic())))

@@ -127,12 +127,18 @@ class Writer:
             self._journal.close()
 
     def _pause(self) -> float:
+        if self._inbox.pending > _SLICE:
+            return 0.0
         return min(self._interval, 0.005) if self._errands else self._interval
 
     def _turn(self) -> None:
         errands = list(self._errands)
         self._note_losses()
-        while items := self._inbox.take(_SLICE):
+        # What was there when the turn began, and no more: a flood must not starve the rest of it.
+        for _ in range(self._inbox.pending // _SLICE + 1):
+            items = self._inbox.take(_SLICE)
+            if not items:
+                break
             self.lag_seconds = max(0.0, time.time() - time_of(items[0][1]))
             for _, item in items:
                 self._accept(item)

@@ -140,7 +140,7 @@ def measure(adapter: str, distribution: str, folder: Path, plan: Plan) -> Block:
         flooded=flooded,
         worked=worked,
         asked=meter.asked,
-        kept=None if closing is None else session.kept(),
+        kept=session.kept(),
         closing=closing,
     )
 

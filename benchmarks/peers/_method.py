@@ -13,7 +13,8 @@ delays the next. *Flooded*: back-to-back calls in the same run, afterwards. In e
 and the tables say how many.
 
 Every block is a process of its own with a folder of its own, one after the other, never two at
-once. It waits up to a minute for other programs to use less than a tenth of the machine. Rounds: {rounds}; they shuffle the order of the blocks (fixed seed), so that drift of the
+once. It waits up to a minute for other programs to use less than a tenth of the machine.
+Rounds: {rounds}; they shuffle the order of the blocks (fixed seed), so that drift of the
 machine is shared. Both rows of ours are measured {repeats} times per round; how far those equal
 blocks differ is printed as A/A, and a ratio inside that spread says nothing. Percentiles are
 over the calls of all blocks of a row.
@@ -25,8 +26,8 @@ writes nothing anywhere. The local MLflow server shares this machine's cores wit
 thread, which a remote one would not. Ours runs without sinks, as the offline peers do.
 
 *kept* counts, after closing, the calls that are found in what the peer stored, of all calls
-made (warm-up included). A close that still waits after {close_budget:g} s is given up. *work*
-is the mean of the torch work before a paced call, less what it is beside the empty function:
-what helper threads and processes take from the step outside the call. It includes the noise of
-the machine.
+made (warm-up included). A close that still waits after {close_budget:g} s is given up, and what
+it has not stored by then counts as not kept. *work* is the mean of the torch work before a
+paced call, less what it is beside the empty function: what helper threads and processes take
+from the step outside the call. It includes the noise of the machine.
 """

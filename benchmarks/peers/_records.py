@@ -76,7 +76,7 @@ class Block(BaseModel):
         flooded: Nanoseconds of each recorded back-to-back call.
         worked: Nanoseconds of the torch work before each recorded paced call.
         asked: All calls made, warm-up included.
-        kept: Calls found in what the peer stored; None if not countable or not closed in time.
+        kept: Calls found in what the peer stored; None if not countable.
         closing: Seconds the close took; None if it was given up.
     """
 

@@ -38,8 +38,9 @@ def open_offline(folder: Path) -> Session:
 
 
 def _steps(folder: Path) -> int:
-    (archive,) = folder.glob("*.zip")
-    with zipfile.ZipFile(archive) as opened:
-        lines = opened.read("messages.json").splitlines()
+    lines: list[bytes] = []
+    for archive in folder.glob("*.zip"):
+        with zipfile.ZipFile(archive) as opened:
+            lines += opened.read("messages.json").splitlines()
     metrics = [json.loads(line)["payload"]["metric"] for line in lines if b'"metric_msg"' in line]
     return len({metric["step"] for metric in metrics if metric["metricName"] == "loss"})

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bus import CheckpointSaved, Evaluated, MessageLogged, MetricsLogged, RunStarted
-from runtime.cli._export import Selection, export
+from bus import CheckpointSaved, Evaluated, MessageLogged, MetricsLogged, Row, RunStarted
+from runtime.cli._export import Columns, Selection, export
 
 
 def metrics(step, **values):
@@ -72,6 +72,14 @@ class TestCsv:
         folder.write(metrics(1, loss=1.0), CheckpointSaved(path="c", metrics={"best": 1.0}))
         text = invoke("export", "gpt", "--to", "csv", "--type", "CheckpointSaved").stdout
         assert text.splitlines()[0] == "attempt,rank,step,time,type,dataset,best"
+
+    def test_leaves_what_is_written_meanwhile_for_the_next_export(self):
+        """A row that arrives between the two readings might need a column that is not there."""
+        columns = Columns()
+        early, late = (Row(1, 0, seq, False, {}) for seq in (1, 2))
+        columns.add(early, {"loss": 1.0})
+        assert [columns.cover(row) for row in (early, late)] == [True, False]
+        assert not columns.cover(Row(1, 7, 1, False, {}))
 
     def test_an_empty_run_is_a_heading(self, folder, invoke):
         """A script that reads the table need not treat a young run specially."""
