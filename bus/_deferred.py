@@ -97,7 +97,7 @@ class SideQueue:
         """Remove and return what is complete and not behind an older value of its own series."""
         done: list[Arrival] = []
         misses = 0
-        # Who is not ready goes to the end of the line, so that each gets its poll in time.
+        # Who was asked in vain goes to the end of the line; in front are those not asked yet.
         while misses < min(_MISSES, len(self._front)):
             entry = self._front.popleft()
             if entry not in self._waiting:
@@ -118,9 +118,16 @@ class SideQueue:
 
     def give_up(self) -> None:
         """Stop waiting for devices; what waited only for its turn arrives with the next look."""
-        for entry in list(self._waiting):
-            if entry.device is not None and not self._has_answered(entry.device):
-                self._give_up(entry)
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        self._series.clear()
+        self._front.clear()
+        for entry in waiting:
+            entry.behind = 0
+            if entry.device is None or self._has_answered(entry.device):
+                self.add(entry)
+            else:
+                self.given_up.append(entry)
 
     def _has_answered(self, device: DeviceValues) -> bool:
         try:
@@ -132,24 +139,21 @@ class SideQueue:
     def _note_failure(self, error: Exception) -> None:
         if not self._failed:
             self._failed = True
-            log.warning("metrics are lost because their device failed: %s", error)
+            log.warning("metrics are lost because their device failed", exc_info=error)
 
     def _give_up(self, entry: DeferredMetrics) -> None:
         self._release(entry)
         self.given_up.append(entry)
 
     def _release(self, entry: DeferredMetrics) -> None:
-        """Take an entry out of its series and let who is behind it move up."""
+        """Take the oldest entry of its series out of them and let who is behind it move up."""
         del self._waiting[entry]
         for key in entry.keys:
             series = self._series[key]
-            if series[0] is not entry:
-                series.remove(entry)  # given up out of turn
-                continue
             series.popleft()
             if not series:
                 del self._series[key]
                 continue
             series[0].behind -= 1
             if not series[0].behind:
-                self._front.append(series[0])
+                self._front.appendleft(series[0])

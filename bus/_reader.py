@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from pydantic_core import from_json
 
 from bus._errors import RunNotFoundError
-from bus._event import Event, decode
+from bus._event import EVENT_TYPES, Event, decode
 from bus._events import Outcome, RunEnded, RunStarted
 from bus._lines import Line, SegmentName, list_segments, unpack
 from bus._rundir import JOURNAL_FOLDER, RunInfo
@@ -136,8 +136,7 @@ class JournalReader:
         self._run_dir = Path(run_dir)
         self._folder = self._run_dir / JOURNAL_FOLDER
         self._tails: dict[SegmentName, _Tail] = {}
-        self._polled: dict[SegmentName, _Tail] = {}
-        self._polled_seq: dict[tuple[int, int], int] = {}
+        self._last: dict[tuple[int, int], int] = {}
         if not self._folder.is_dir():
             RunInfo.load(self._run_dir)
 
@@ -190,10 +189,10 @@ class JournalReader:
         """Every event, attempt by attempt, rank by rank, in order of appending.
 
         Args:
-            types: Only events of these classes; none means all.
+            types: Only events of these classes and their subclasses; none means all.
             superseded: Also those that a later attempt replaced.
         """
-        names = {str(cls.model_fields["type"].default) for cls in types} or None
+        names = EVENT_TYPES.names_of(types) if types else None
         for tail, _, line in self._read(types=names, superseded=superseded):
             event = tail.event(line)
             if event is not None:
@@ -212,23 +211,43 @@ class JournalReader:
                 yield Row(tail.name.attempt, tail.name.rank, line.seq, replaced, data)
 
     def poll(self) -> list[Record]:
-        """What was appended since the last call; the first call returns everything.
+        """What was appended since the last reading to the end, by whichever method.
 
-        Superseded events are included: a reader that follows has seen them already.
+        The first call on a new reader returns everything. Superseded events are included: a
+        reader that follows has seen them already.
         """
         found: list[Record] = []
+        for tail, line in self._new_lines():
+            event = tail.event(line)
+            if event is not None:
+                found.append(Record(tail.name.attempt, tail.name.rank, line.seq, event))
+        return found
+
+    def poll_rows(self, *, types: Collection[str] = ()) -> list[Row]:
+        """Like `poll`, as plain JSON and several times as fast; `types` as in `rows`."""
+        found: list[Row] = []
+        for tail, line in self._new_lines():
+            data = tail.data(line) if not types or line.type in types else None
+            if data is not None:
+                found.append(Row(tail.name.attempt, tail.name.rank, line.seq, False, data))
+        return found
+
+    def _new_lines(self) -> Iterator[tuple[_Tail, Line]]:
         segments = list_segments(self._folder)
         newest = _newest(segments)
         for name in segments:
-            tail = self._polled.setdefault(name, _Tail(self._folder, name))
+            tail = self._tails.setdefault(name, _Tail(self._folder, name))
             for line in tail.lines(final=name not in newest):
-                if line.seq > self._polled_seq.get((name.attempt, name.rank), 0):
-                    self._polled_seq[name.attempt, name.rank] = line.seq
-                    event = tail.event(line)
-                    if event is not None:
-                        found.append(Record(name.attempt, name.rank, line.seq, event))
-        self._tails = self._polled
-        return found
+                if self._is_new(tail, line):
+                    yield tail, line
+
+    def _is_new(self, tail: _Tail, line: Line) -> bool:
+        """Tell a line from one written again after a write of which only a part arrived."""
+        writer = (tail.name.attempt, tail.name.rank)
+        if line.seq <= self._last.get(writer, 0):
+            return False
+        self._last[writer] = line.seq
+        return True
 
     def _read(
         self, *, types: Collection[str] | None, superseded: bool
@@ -238,14 +257,11 @@ class JournalReader:
         newest = _newest(segments)
         tails = {name: _Tail(self._folder, name) for name in segments}
         self._tails = tails
-        last: dict[tuple[int, int], int] = {}
+        self._last = {}
         for name, tail in tails.items():
             limit = limits.get(name.attempt)
             for line in tail.lines(final=name not in newest):
-                if line.seq <= last.get((name.attempt, name.rank), 0):
-                    continue  # written again after a write of which only a part arrived
-                last[name.attempt, name.rank] = line.seq
-                if types is not None and line.type not in types:
+                if not self._is_new(tail, line) or (types is not None and line.type not in types):
                     continue
                 replaced = limit is not None and _step(line) > limit
                 if superseded or not replaced:

@@ -32,6 +32,10 @@ class TypeRegistry:
         """The class of this type, or None if this process defines none."""
         return self._classes.get(name)
 
+    def names_of(self, classes: tuple[type[BaseModel], ...]) -> set[str]:
+        """The types of these classes and of everything derived from them."""
+        return {name for name, cls in self._classes.items() if issubclass(cls, classes)}
+
     def register(self, cls: type[BaseModel]) -> None:
         """Make a class known by its `type`, or explain why it cannot be.
 

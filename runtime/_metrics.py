@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Final, Protocol, SupportsFloat, TypeAlias, cast
 
 import torch
-
 from torch._C import _functorch
 
 from bus import is_exact_number, well_formed
@@ -68,7 +67,7 @@ def sort_metrics(metrics: object, *, read_cpu: bool) -> Sorted:
             found.bad["metrics"] = f"log takes a mapping of names to numbers, not {_kind(metrics)}"
             return found
         mapping = cast("Mapping[object, object]", metrics)
-        items = [(key, value) for key, value in mapping.items()]  # noqa: C416 - looks at the pairs
+        items = [(key, value) for key, value in mapping.items()]
     except Exception as error:  # noqa: BLE001 - a user's mapping may fail in any way
         found.bad["metrics"] = f"its items cannot be read: {type(error).__name__}"
         return found

@@ -231,20 +231,20 @@ class Run(Registrar):
         started = time.perf_counter_ns() if timed else 0
         self._calls += 1
         try:
-            if (
-                self._fast
+            copy = (
+                dict(metrics)
+                if self._fast
                 and isinstance(metrics, dict)
-                and (copy := dict(metrics))
-                and len(copy) <= 64
-                and _FLOATS_ONLY.issuperset(map(type, copy.values()))
+                and len(metrics) <= 64
+                and _FLOATS_ONLY.issuperset(map(type, metrics.values()))
                 and (step is None or (type(step) is int and 0 <= step <= _LAST_STEP))
-            ):
-                self._put((time.time(), step, copy))  # type: ignore[arg-type]  # floats, as seen
-            else:
-                self._log_carefully(metrics, step)
-        except LoggingError:
-            raise
+                else None
+            )
         except Exception:  # noqa: BLE001 - whatever was handed over, training goes on
+            copy = None
+        if copy:
+            self._put((time.time(), step, copy))
+        else:
             self._log_carefully(metrics, step)
         if timed:
             self._bus.latency.add(time.perf_counter_ns() - started)
@@ -311,8 +311,12 @@ class Run(Registrar):
         )
 
     def publish(self, event: Event) -> None:
-        """Publish an event, ours or one of your own; waits for its deciders if it has any."""
-        if not isinstance(event, Event):
+        """Publish an event, ours or one of your own; waits for its deciders if it has any.
+
+        Raises:
+            TypeError: Only if the run is strict: it is no event.
+        """
+        if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
             self._refuse("publish", TypeError(f"{type(event).__qualname__} is no event"))
             return
         if not self._open:

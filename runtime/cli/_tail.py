@@ -13,7 +13,7 @@ import typer
 
 from bus import JournalReader, Row
 from runtime.cli._event_line import event_line
-from runtime.cli._journal import in_order, json_line, none_found, row_of, run_state
+from runtime.cli._journal import in_order, json_line, none_found, run_state
 
 _POLL_INTERVAL: Final = 0.2
 
@@ -36,7 +36,7 @@ def tail(run_dir: Path, *, types: frozenset[str], lines: int, follow: bool, as_j
         last.add(row)
     _print(last.rows(), line)
     if follow:
-        _follow(run_dir, journal, types, last, line)
+        _follow(run_dir, journal, types, line)
     elif not last.seen and types:
         typer.echo(f"hotloop: {none_found(run_dir, types)}", err=True)
 
@@ -45,7 +45,7 @@ class Last:
     """The last events over all ranks by time, holding no more than that many of each rank."""
 
     def __init__(self, count: int) -> None:
-        self.seen: dict[tuple[int, int], int] = {}
+        self.seen = False
         self._count = count
         self._kept: defaultdict[tuple[int, int], deque[Row]] = defaultdict(
             lambda: deque(maxlen=count)
@@ -53,7 +53,7 @@ class Last:
 
     def add(self, row: Row) -> None:
         """Takes note of an event, in the order of its rank's journal."""
-        self.seen[row.attempt, row.rank] = row.seq
+        self.seen = True
         if not row.superseded:
             self._kept[row.attempt, row.rank].append(row)
 
@@ -62,26 +62,20 @@ class Last:
         merged = sorted((row for each in self._kept.values() for row in each), key=in_order)
         return merged[max(0, len(merged) - self._count) :]
 
-    def is_new(self, row: Row) -> bool:
-        """Whether the event came after everything that was added."""
-        return row.seq > self.seen.get((row.attempt, row.rank), 0)
-
 
 def _follow(
     run_dir: Path,
     journal: JournalReader,
     types: frozenset[str],
-    last: Last,
     line: Callable[[Row], str],
 ) -> None:
     over = False
     while not over:
         # Asked before reading, so that what the run wrote last is not missed.
         over = run_state(run_dir) != "running"
-        records = journal.poll()
-        fresh = (row_of(each) for each in records if not types or each.event.type in types)
-        _print(sorted(filter(last.is_new, fresh), key=in_order), line)
-        if not over and not records:
+        fresh = journal.poll_rows(types=types)
+        _print(sorted(fresh, key=in_order), line)
+        if not over and not fresh:
             time.sleep(_POLL_INTERVAL)
 
 
