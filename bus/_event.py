@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import from_json, to_json
 
+from bus._errors import EventDefinitionError
 from bus._plain import refuse_arrays, well_formed
 from bus._types import FrozenModel, TypeRegistry
 
@@ -36,6 +37,7 @@ def _well_formed(value: object) -> object:
     return well_formed(value) if isinstance(value, str) else value
 
 
+_ENVELOPE: Final = frozenset({"crc", "v", "seq"})
 _TYPE_FIRST: Final = re.compile(rb'\{"type":"([^"\\]*)"')
 
 Text = Annotated[str, BeforeValidator(_well_formed)]
@@ -92,6 +94,12 @@ class Event(FrozenModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: object) -> None:
         super().__pydantic_init_subclass__(**kwargs)
+        taken = _ENVELOPE & cls.model_fields.keys()
+        if taken:
+            raise EventDefinitionError(
+                f"{cls.__qualname__} cannot have a field named {', '.join(sorted(taken))}: "
+                "the journal's lines begin with these"
+            )
         EVENT_TYPES.register(cls)
 
 

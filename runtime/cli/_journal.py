@@ -1,15 +1,13 @@
 """The commands' view of a run's journal: state, the types asked for, one event as JSON."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import orjson
-from pydantic import JsonValue
 
-from bus import JournalReader, Record, Row, RunInfo, RunNotFoundError, RunState, UnknownEvent
+from bus import JournalReader, Row, RunInfo, RunNotFoundError, RunState
 from bus import run_state as state_by_identity
 from runtime.cli._fields import number
 
@@ -41,15 +39,6 @@ def type_names(given: Sequence[str] | None) -> frozenset[str]:
     `MetricsLogged` and `metrics_logged` mean the same.
     """
     return frozenset(_CAMEL.sub("_", name).lower() for name in given or ())
-
-
-def row_of(record: Record) -> Row:
-    """A followed event as the plain JSON that the journal holds."""
-    event = record.event
-    data: dict[str, JsonValue] = json.loads(event.model_dump_json())
-    if isinstance(event, UnknownEvent):
-        data = {**{key: data[key] for key in ("type", "time", "step")}, **event.fields}
-    return Row(record.attempt, record.rank, record.seq, False, data)
 
 
 def in_order(row: Row) -> tuple[int, float, int, int]:
