@@ -4,7 +4,7 @@ import dataclasses
 import enum
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Final, TypeAlias, cast
 
@@ -36,6 +36,8 @@ _URL_PASSWORD: Final = re.compile(
     # The bound on the scheme keeps long texts linear; the last @ ends the password.
     r"(?P<head>[a-zA-Z][a-zA-Z0-9+.\-]{0,30}://[^\s:/@]*):[^\s/]+@"
 )
+
+_HARMLESS: Final = frozenset({float, int, bool, str, bytes, type(None)})
 
 Json: TypeAlias = JsonValue
 
@@ -192,7 +194,7 @@ def show(value: float) -> str:
     return str(value) if not math.isfinite(value) else f"{value:.6g}"
 
 
-def refuse_arrays(data: object, where: str = "") -> None:
+def refuse_arrays(data: object, where: str = "", *, depth: int = _DEPTH) -> None:
     """Raise if a tensor or array of any library is among the values.
 
     Pydantic would call `__float__` on it, which waits for its device. Only types are looked at.
@@ -200,33 +202,24 @@ def refuse_arrays(data: object, where: str = "") -> None:
     Raises:
         DeviceValueError: Naming the place and the mend.
     """
-    for place, kind in _kinds(data, where, _DEPTH, set()):
-        if hasattr(kind, "__dlpack__"):
-            raise DeviceValueError(
-                f"{place or 'value'} is a {kind.__module__}.{kind.__qualname__}; events hold host "
-                "numbers only. Use run.log, which copies tensors without waiting for the device"
-            )
-
-
-def _kinds(data: object, where: str, depth: int, seen: set[int]) -> Iterator[tuple[str, type]]:
-    if not isinstance(data, _CONTAINERS):
-        yield where, type(data)
+    kind = type(data)
+    if kind in _HARMLESS or depth < 0:
         return
-    itself = id(cast("object", data))
-    if depth <= 0 or itself in seen:
-        return
-    seen.add(itself)
     if isinstance(data, Mapping):
-        for key, value in cast("Mapping[object, object]", data).items():
-            yield from _kinds(value, f"{where}.{key}" if where else str(key), depth - 1, seen)
-        return
-    items = cast("Iterable[object]", data)
-    kinds = set(map(type, items))  # long lists of numbers are looked through in C
-    if not any(issubclass(kind, _CONTAINERS) for kind in kinds):
-        yield from ((where, kind) for kind in kinds)
-        return
-    for item in items:
-        yield from _kinds(item, where, depth - 1, seen)
+        mapping = cast("Mapping[object, object]", data)
+        if not _HARMLESS.issuperset(map(type, mapping.values())):
+            for key, value in mapping.items():
+                refuse_arrays(value, f"{where}.{key}" if where else str(key), depth=depth - 1)
+    elif isinstance(data, (list, tuple)):
+        items = cast("Sequence[object]", data)
+        if not _HARMLESS.issuperset(map(type, items)):
+            for item in items:
+                refuse_arrays(item, where, depth=depth - 1)
+    elif hasattr(kind, "__dlpack__"):
+        raise DeviceValueError(
+            f"{where or 'value'} is a {kind.__module__}.{kind.__qualname__}; events hold host "
+            "numbers only. Use run.log, which copies tensors without waiting for the device"
+        )
 
 
 def masked_command(arguments: Sequence[str]) -> list[str]:

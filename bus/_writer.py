@@ -26,6 +26,8 @@ log = logging.getLogger("bus")
 _SLICE: Final = 256
 """Events between two writes. Writing gives the GIL back, so a slice bounds how long we keep it."""
 
+_DRAFTED: Final = {"time", "step", "metrics"}
+
 NO_ANSWER: Final = "device did not answer"
 
 
@@ -221,7 +223,11 @@ class Writer:
             self._live.offer(item)
         elif self._live.wants(MetricsLogged):
             made, step, metrics = item
-            self._live.offer(MetricsLogged(time=made, step=step, metrics=metrics))
+            # Checked on their way in, so that they need not be validated once more.
+            event = MetricsLogged.model_construct(
+                _DRAFTED, type="metrics_logged", time=made, step=step, metrics=metrics
+            )
+            self._live.offer(event)
 
     def _write(self) -> None:
         if self._journal is not None:
