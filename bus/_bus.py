@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,14 @@ from bus._deciders import Decider, Deciders, new_question
 from bus._deferred import DeferredMetrics, DeviceValues
 from bus._errors import ClosedError
 from bus._event import Event, encode
+from bus._events import RunEnded
 from bus._inbox import Inbox, Journalled, MetricsDraft, OnFull, draft_size
 from bus._journal import Journal
 from bus._live import UNREAD, Body, LiveLoop
 from bus._registration import Registrar
 from bus._statistics import DeciderStatistics, LatencyHistogram, Statistics, SubscriberStatistics
 from bus._subscription import OnError, Subscription
-from bus._writer import Writer
+from bus._writer import LATE, Writer
 
 log = logging.getLogger("bus")
 
@@ -142,6 +144,7 @@ class Bus(Registrar):
         self._late = 0
         self._started = time.monotonic()
         self._closed = False
+        self._abandoned = False
         self._lock = threading.Lock()
         self._writer = Writer(
             self._inbox,
@@ -167,6 +170,8 @@ class Bus(Registrar):
 
     def publish(self, event: Event) -> None:
         """Put an event on its way; waits for its deciders if it has any, and for nothing else."""
+        if self._abandoned:
+            return
         if self._deciders.all and self._must_wait(event):
             self._publish_and_wait(event)
             return
@@ -236,9 +241,11 @@ class Bus(Registrar):
     def statistics(self) -> Statistics:
         """What happened so far; the counts add up whenever nobody publishes meanwhile."""
         journal = self._journal
-        dropped = self._inbox.untold + (journal.lost if journal else self._writer.lost)
+        dropped = (
+            self._inbox.untold + self._writer.lost + (journal.lost if journal else Counter[str]())
+        )
         if self._late:
-            dropped["published after the end of the run"] += self._late
+            dropped[LATE] += self._late
         cpu = self._writer.cpu_seconds + self._live.cpu_seconds
         return Statistics(
             published=self._inbox.offered + self._late,
@@ -282,9 +289,9 @@ class Bus(Registrar):
                 return Account(written=True, unwritten=0, unread={}, abandoned=(), seconds=0.0)
             self._closed = True
         reserve = min(1.0, timeout / 5)
-        self._writer.drain(deadline - reserve / 2, device_deadline=deadline - reserve)
-        self._live.catch_up(min(deadline - reserve / 2, time.monotonic() + timeout / 3))
         self.control.close("the run ended")
+        self._writer.drain(deadline - reserve / 2, device_deadline=deadline - reserve)
+        self._settle(min(deadline - reserve / 2, time.monotonic() + timeout / 3))
         self._writer.drain(deadline - reserve / 4, device_deadline=deadline - reserve / 3)
         self._inbox.put_last(last() if last is not None else None)
         self._writer.drain(deadline)
@@ -310,12 +317,26 @@ class Bus(Registrar):
 
     def abandon(self) -> None:
         """Take nothing any more and touch nothing: this is a forked child."""
-        self._closed = True
+        self._closed = self._abandoned = True
         self._inbox.closed = True
+        self._lock = threading.Lock()  # another thread may have held it at the fork
+        self.control.abandon("this is a forked child of the run's process")
+
+    def _settle(self, deadline: float) -> None:
+        """Let subscribers read and publish until nothing moves, then end those that may end."""
+        moved = True
+        while moved and time.monotonic() < deadline:
+            before = self._inbox.offered
+            self._writer.drain(deadline)
+            self._live.catch_up(deadline)
+            moved = self._inbox.offered != before
+        self._live.end_before(RunEnded, deadline)
 
     def _must_wait(self, event: Event) -> bool:
-        # The loop thread runs the deciders, so it must not wait for them.
-        return not self._live.is_current_thread and bool(self._deciders.of(type(event)))
+        # The loop thread runs the deciders, so it must not wait for them; closing has its budget.
+        if self._closed or self._live.is_current_thread:
+            return False
+        return bool(self._deciders.of(type(event)))
 
     def _publish_and_wait(self, event: Event) -> None:
         question = new_question(event)

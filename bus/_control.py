@@ -60,6 +60,8 @@ class Handle:
             DeadlockError: Called inside a decider.
         """
         self._refuse_deadlock()
+        if self._resolution is not None:
+            return self._resolution
         if not self._arrived.wait(timeout):
             raise DecisionTimeoutError(f"{self.request.type} was not decided within {timeout} s")
         assert self._resolution is not None
@@ -94,6 +96,10 @@ class Handle:
                 "a decider cannot wait for a request: the training thread that would apply it is "
                 "waiting for this decider. Return the request instead, or await it in a subscriber"
             )
+
+    def disown(self, resolution: Resolution) -> None:
+        """Resolve it in a forked child, where a lock may belong to a thread that does not exist."""
+        self._resolution = resolution
 
     def resolve(self, resolution: Resolution) -> None:
         """Say what became of the request; the first word counts."""
@@ -137,7 +143,12 @@ class Control:
         """Ask for something; it takes effect at the training thread's next safe point.
 
         Never waits. After the end of the run the handle comes back refused.
+
+        Raises:
+            TypeError: It is no request.
         """
+        if not isinstance(request, Request):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+            raise TypeError(f"{request!r} is no request; pass one, such as Stop(reason=...)")
         if not request.by:
             who = current_subscriber.get() or f"thread {threading.current_thread().name}"
             request = request.model_copy(update={"by": who})
@@ -158,6 +169,12 @@ class Control:
         self._closed_because = why
         self._refuse_all(why)
 
+    def abandon(self, why: str) -> None:
+        """Forget what was asked, without a word to anybody: this is a forked child."""
+        self._closed_because = why
+        for handle in self._drain():
+            handle.disown(Resolution(applied=False, why=why))
+
     def _decide(self, given: int) -> Decision:
         step = (
             given if type(given) is int and given >= 0 else None
@@ -165,20 +182,23 @@ class Control:
         handles = list(self._drain())
         requests = tuple(handle.request for handle in handles)
         decision = combine(requests, stopped=self._standing.stop)
-        for request in requests:
-            if isinstance(request, Stop) and self._stop is None:
-                self._stop = request
-                self._standing = Decision(stop=True)
-            self._publish(
-                DecisionApplied(
-                    step=step,
-                    request=_as_json(request),
-                    by=request.by,
-                    reason=request.reason,
+        stops = [request for request in requests if isinstance(request, Stop)]
+        if stops and self._stop is None:
+            self._stop = stops[0]
+            self._standing = Decision(stop=True)
+        try:
+            for request in requests:
+                self._publish(
+                    DecisionApplied(
+                        step=step,
+                        request=_as_json(request),
+                        by=request.by,
+                        reason=request.reason,
+                    )
                 )
-            )
-        for handle in handles:
-            handle.resolve(Resolution(applied=True, step=step))
+        finally:  # also when a KeyboardInterrupt comes between: whoever waits must hear
+            for handle in handles:
+                handle.resolve(Resolution(applied=True, step=step))
         return decision
 
     def _refuse_all(self, why: str) -> None:

@@ -83,7 +83,8 @@ class Deciders:
             try:
                 with anyio.fail_after(decider.deadline - (time.monotonic() - started)):
                     answer = await decider.decide(question.event, self._control)
-                self._take(decider, question, answer)
+                late = time.monotonic() - started > decider.deadline
+                self._take(decider, answer, late=late or question.closed)
             except (TimeoutError, asyncio.CancelledError):
                 self._too_late(decider)
             except BaseException as error:  # noqa: BLE001 - a decider is isolated from the rest
@@ -95,10 +96,13 @@ class Deciders:
 
         self._live.start_task(decider.name, run)
 
-    def _take(self, decider: Decider, question: Question, answer: Request | None) -> None:
-        if question.closed:
+    def _take(self, decider: Decider, answer: object, *, late: bool) -> None:
+        if late:
             self._too_late(decider)
             return
+        if answer is not None and not isinstance(answer, Request):
+            kind = type(answer).__name__
+            raise TypeError(f"decider {decider.name!r} returned {kind}, not a Request or None")
         decider.answered += 1
         if answer is not None:
             self._control.request(answer)

@@ -7,7 +7,6 @@ never in a forked child.
 import atexit
 import os
 import threading
-import weakref
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -24,7 +23,8 @@ class Closable(Protocol):
         ...
 
 
-_open: Final[weakref.WeakSet[Closable]] = weakref.WeakSet()
+# Strong references: a run that went out of scope unclosed is still closed at exit.
+_open: Final[set[Closable]] = set()
 _owner = [os.getpid()]
 _installed = [False]
 

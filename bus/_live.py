@@ -6,13 +6,13 @@ holds the loop is named with how long and where.
 """
 
 import asyncio
+import contextlib
 import logging
 import sys
 import threading
 import time
-import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -33,6 +33,8 @@ UNREAD: Final = "not read before the end of the run"
 
 _FIRST_PAUSE: Final = 0.1
 _LAST_PAUSE: Final = 30.0
+_LAST_WORD: Final = 0.2
+_ERROR_LENGTH: Final = 2000
 
 Body: TypeAlias = Callable[[EventStream[Any], Control], Awaitable[None]]
 
@@ -74,6 +76,10 @@ class LiveLoop:
         self._notified = False
         self._beat_sent: float | None = None
         self._suspect: tuple[str, str] | None = None
+        self._starting = threading.Lock()
+        self._closing = asyncio.Event()
+        self._cancelled = False
+        self._stopped = False
 
     @property
     def running(self) -> bool:
@@ -104,7 +110,7 @@ class LiveLoop:
             task.add_done_callback(self._tasks.discard)
 
         loop = self._start()
-        loop.call_soon_threadsafe(start)
+        self._call(start)
 
     def offer(self, event: Event) -> None:
         """Put an event into the buffer of everyone who subscribed to it; by the writer thread."""
@@ -130,8 +136,24 @@ class LiveLoop:
             self._name_blocker(now - self._beat_sent)
 
     def catch_up(self, deadline: float) -> bool:
-        """Wait until every subscriber has read its backlog; tell whether all have in time."""
+        """Wait until every subscriber has read its backlog; tell whether all have in time.
+
+        From here on nobody pauses before a subscriber starts again, and a failure retires it.
+        """
+        if self._loop is not None:
+            self._call(self._closing.set)
         return self._wait(lambda: all(each.idle for each in self.subscriptions), deadline)
+
+    def end_before(self, last: type[Event], deadline: float) -> bool:
+        """End the streams that do not carry the run's last event, and wait for their subscribers.
+
+        What these publish when their stream has ended still comes before that event.
+        """
+        ending = [s for s in self.subscriptions if not issubclass(last, s.filter.types)]
+        if self._loop is None or not ending:
+            return True
+        self._call(lambda: _end(ending))
+        return self._wait(lambda: all(each.retired for each in ending), deadline)
 
     def finish(self, deadline: float) -> list[str]:
         """End every stream, wait for the subscribers, stop the loop.
@@ -139,45 +161,68 @@ class LiveLoop:
         Returns:
             The names of subscribers that were still busy at the deadline and were abandoned.
         """
-        if self._loop is None or self.is_current_thread:
+        if self._loop is None:
             return []
-        self._call(self._end_streams)
+        if self.is_current_thread:  # a subscriber closes the run: it cannot wait for itself
+            threading.Thread(
+                target=self.finish, args=(deadline,), name="hotloop-finish", daemon=True
+            ).start()
+            return []
+        self._call(lambda: _end(self.subscriptions))
         self._wait(lambda: not self._tasks, deadline)
         late = sorted(task.get_name() for task in list(self._tasks))
         self._call(self._cancel_all)
         self._wait(lambda: not self._tasks, min(deadline + 0.5, time.monotonic() + 0.5))
         for subscription in self.subscriptions:
             subscription.retire(UNREAD)
-        self._call(self._loop.stop)
+        self._call(self._stop)
         if self._thread is not None:
             self._thread.join(max(0.0, min(0.5, deadline + 1.0 - time.monotonic())))
         return late
 
     def _subscribed(self, kind: type[Event]) -> tuple[Subscription, ...]:
-        found = self._by_type.get(kind)
+        known = self._by_type  # taken first: what is found now must not outlive a later change
+        found = known.get(kind)
         if found is None:
-            subscriptions = self.subscriptions
-            found = tuple(s for s in subscriptions if issubclass(kind, s.filter.types))
-            if subscriptions is self.subscriptions:
-                self._by_type[kind] = found
+            found = known[kind] = tuple(
+                each
+                for each in self.subscriptions
+                if not each.retired and issubclass(kind, each.filter.types)
+            )
         return found
 
     def _start(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            loop = self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(
-                target=self._serve, args=(loop,), name="hotloop-live", daemon=True
-            )
-            self._thread.start()
-        return self._loop
+        with self._starting:
+            if self._loop is None:
+                loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._serve, args=(loop,), name="hotloop-live", daemon=True
+                )
+                self._loop = loop
+                self._thread.start()
+            return self._loop
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
-        try:
-            loop.run_forever()
-        finally:
-            if not self._tasks:
-                loop.close()
+        while not self._stopped:
+            try:
+                loop.run_forever()
+            except BaseException:
+                # SystemExit of a task that a subscriber started would end everybody's loop.
+                log.exception("something that a subscriber started left the event loop; it goes on")
+        self._let_go(loop)
+
+    def _let_go(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let what was cancelled, and what subscribers left behind, end; then close the loop."""
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        with contextlib.suppress(BaseException):
+            if left:
+                loop.run_until_complete(asyncio.wait(left, timeout=_LAST_WORD))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        if not asyncio.all_tasks(loop):
+            loop.close()
 
     def _call(self, function: Callable[[], object]) -> None:
         assert self._loop is not None
@@ -203,13 +248,15 @@ class LiveLoop:
         while self._touched:
             self._touched.popleft().wake()
 
-    def _end_streams(self) -> None:
-        for subscription in self.subscriptions:
-            subscription.end()
-
     def _cancel_all(self) -> None:
+        self._cancelled = True
         for task in self._tasks:
             task.cancel()
+
+    def _stop(self) -> None:
+        assert self._loop is not None
+        self._stopped = True
+        self._loop.stop()
 
     def _beat(self) -> None:
         self.cpu_seconds = time.thread_time()
@@ -225,10 +272,10 @@ class LiveLoop:
         frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - documented, and the only way
         if task is None or frame is None:
             return
-        ours = traceback.extract_stack(frame)[-1]
-        self._suspect = (task.get_name(), f"{ours.filename}:{ours.lineno} in {ours.name}")
-        if task.get_name() not in self.blockers:
-            self._report_blocker(*self._suspect, seconds)
+        code = frame.f_code  # not `traceback`, which reads source files: this is the writer thread
+        where = f"{code.co_filename}:{frame.f_lineno} in {code.co_name}"
+        self._suspect = (task.get_name(), where)
+        self._report_blocker(*self._suspect, seconds)
 
     def _report_blocker(self, name: str, where: str, seconds: float) -> None:
         known = self.blockers.get(name)
@@ -245,23 +292,30 @@ class LiveLoop:
 
     async def _run(self, subscription: Subscription, body: Body, on_error: OnError) -> None:
         current_subscriber.set(subscription.name)
+        try:
+            await self._repeat(subscription, body, on_error)
+        finally:
+            subscription.retire(UNREAD if self._cancelled else "subscriber finished")
+            self._by_type = {}  # perhaps nobody wants its events any more
+
+    async def _repeat(self, subscription: Subscription, body: Body, on_error: OnError) -> None:
         stream: EventStream[Any] = EventStream(subscription)
         pause = _FIRST_PAUSE
         while True:
             try:
                 await body(stream, self._control)
-            except asyncio.CancelledError:
-                break
             except BaseException as error:  # noqa: BLE001 - a subscriber is isolated from the rest
-                retired = on_error == "retire"
+                if self._cancelled and isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+                    return
+                retired = on_error == "retire" or self._closing.is_set()
                 self.report_failure(subscription.name, error, subscription, retired=retired)
                 if retired:
-                    break
-                await anyio.sleep(pause)
-                pause = min(pause * 2, _LAST_PAUSE)
+                    return
             else:
-                break
-        subscription.retire("subscriber finished")
+                return
+            with anyio.move_on_after(pause):
+                await self._closing.wait()
+            pause = min(pause * 2, _LAST_PAUSE)
 
     def report_failure(
         self, name: str, error: BaseException, subscription: Subscription | None, *, retired: bool
@@ -274,7 +328,7 @@ class LiveLoop:
             return
         what = "is retired" if retired else "goes on; further failures are only counted"
         log.error("subscriber %r raised and %s", name, what, exc_info=error)
-        text = f"{type(error).__name__}: {error}"
+        text = _described(error)
         self._publish(SubscriberFailed(subscriber=name, error=text, retired=retired))
 
 
@@ -285,12 +339,34 @@ def handler_body(
     """Make a subscriber of a function that takes one event at a time; failures do not end it."""
 
     async def body(stream: EventStream[Any], control: Control) -> None:
-        async for event in stream:
+        while True:
+            try:
+                event = await anext(stream)
+            except StopAsyncIteration:
+                return
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - its predicate is isolated like itself
+                failed(error)
+                continue
             try:
                 await handle(event, control)
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, GeneratorExit):
                 raise
             except BaseException as error:  # noqa: BLE001 - a subscriber is isolated from the rest
                 failed(error)
 
     return body
+
+
+def _end(subscriptions: Iterable[Subscription]) -> None:
+    for subscription in subscriptions:
+        subscription.end()
+
+
+def _described(error: BaseException) -> str:
+    kind = type(error).__name__
+    try:
+        return f"{kind}: {error}"[:_ERROR_LENGTH]
+    except BaseException as second:  # noqa: BLE001 - `__str__` is user code and may fail in any way
+        return f"{kind}, whose text raised {type(second).__name__}"

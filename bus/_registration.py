@@ -3,7 +3,7 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, cast, overload
+from typing import Any, Generic, cast, get_args, overload
 
 from bus._control import Control
 from bus._deciders import Decider
@@ -113,6 +113,8 @@ class Subscribe(Generic[EventT]):
         on_error: OnError,
     ) -> None:
         self._registrar = registrar
+        if on_error not in get_args(OnError):
+            raise ValueError(f'on_error={on_error!r} must be "restart" or "retire"')
         self._subscription = (name, filters, buffer, overflow)
         self._on_error: OnError = on_error
 
@@ -210,7 +212,8 @@ def _subscription(
 
 
 def _name_of(function: Callable[..., object]) -> str:
-    return str(getattr(function, "__name__", type(function).__name__))
+    inner = getattr(function, "func", function)  # functools.partial
+    return str(getattr(inner, "__name__", type(inner).__name__))
 
 
 def with_control(
@@ -243,6 +246,6 @@ def with_control(
 
 
 def _is_async(function: Callable[..., object]) -> bool:
-    call = cast("object", getattr(function, "__call__", None))  # noqa: B004 - an object with async __call__
     inner = getattr(function, "func", function)  # functools.partial
-    return any(inspect.iscoroutinefunction(each) for each in (function, call, inner))
+    call = cast("object", getattr(inner, "__call__", None))  # noqa: B004 - an object with async __call__
+    return any(inspect.iscoroutinefunction(each) for each in (inner, call))

@@ -8,8 +8,9 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, cast, get_args
 
+from bus._errors import BusError
 from bus._event import Event
 
 EventT = TypeVar("EventT", bound=Event)
@@ -47,6 +48,8 @@ class Filter:
             given = cast("object", each)
             if not (isinstance(given, type) and issubclass(given, Event)):
                 raise TypeError(f"{each!r} is no event class; pass classes such as MetricsLogged")
+        if self.when is not None and not callable(cast("object", self.when)):
+            raise TypeError(f"when={self.when!r} must be a function of an event")
         if self.every < 1:
             raise ValueError(f"every={self.every} must be 1 or more")
 
@@ -70,6 +73,9 @@ class Subscription:
     ) -> None:
         if buffer < 1:
             raise ValueError(f"buffer={buffer} must be 1 or more")
+        if overflow not in get_args(Overflow):
+            known = ", ".join(get_args(Overflow))
+            raise ValueError(f"overflow={overflow!r} must be one of {known}")
         self.name = name
         self.filter = filters
         self.offered: int = 0
@@ -129,8 +135,7 @@ class Subscription:
     def retire(self, reason: str) -> None:
         """Nobody reads any more: what is left is dropped with that reason."""
         self.retired = True
-        while self._buffer:
-            self._buffer.popleft()
+        while self._pop() is not None:
             self.dropped[reason] += 1
 
     async def receive(self) -> Event:
@@ -142,8 +147,8 @@ class Subscription:
         self._wake = self._wake or asyncio.Event()
         while True:
             if self._finished:
-                self.skipped += len(self._buffer)
-                self._buffer.clear()
+                while self._pop() is not None:
+                    self.skipped += 1
                 raise StopAsyncIteration
             self._turns += 1
             if self._turns % _YIELD_EVERY == 0:
@@ -157,8 +162,8 @@ class Subscription:
 
     async def _next(self) -> Event:
         assert self._wake is not None
-        while not self._buffer:
-            if self._ended:
+        while (event := self._pop()) is None:
+            if self._ended and not self._buffer:
                 raise StopAsyncIteration
             self._wake.clear()
             self.waiting = True
@@ -166,7 +171,13 @@ class Subscription:
                 await self._wake.wait()
             finally:
                 self.waiting = False
-        return self._buffer.popleft()
+        return event
+
+    def _pop(self) -> Event | None:
+        try:
+            return self._buffer.popleft()
+        except IndexError:  # nothing there, or the writer thread has just taken it to make room
+            return None
 
     def _passes(self, event: Event) -> bool:
         condition = self.filter
@@ -180,8 +191,11 @@ class Subscription:
     def _ask(self, when: When, event: Event) -> bool:
         try:
             return bool(when(event))
-        except BaseException:
+        except BaseException as error:
             self.skipped += 1  # the event is accounted for before the failure takes its way
+            if isinstance(error, StopAsyncIteration):
+                # It would end the stream as if nothing were wrong.
+                raise BusError("a predicate raised StopAsyncIteration") from error
             raise
 
 

@@ -29,6 +29,7 @@ _SLICE: Final = 256
 _DRAFTED: Final = {"time", "step", "metrics"}
 
 NO_ANSWER: Final = "device did not answer"
+LATE: Final = "published after the end of the run"
 
 
 @dataclass(slots=True)
@@ -246,6 +247,9 @@ class Writer:
 
     def _note_losses(self) -> None:
         for loss in self._inbox.take_losses():
+            if loss.reason == LATE:  # counted only: the journal ends with RunEnded
+                self.lost[LATE] += loss.count
+                continue
             self._gap(loss.reason, loss.first_time, loss.count, loss.last_time)
 
     def _note_unanswered(self) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
-from bus._control import Control
+from bus._control import Control, Handle
 from bus._event import Event, Metrics
 from bus._events import Gap, Outcome, RunEnded, RunStarted
 from bus._lines import list_segments
@@ -140,6 +140,19 @@ class JournalAsserter:
         return [folder / str(name) for name in list_segments(folder)]
 
 
+class _AtOnce(Control):
+    """Applies each request the moment it is made, so that nobody waits for a training loop."""
+
+    def __init__(self, publish: Callable[[Event], object]) -> None:
+        super().__init__(publish)
+        self.requests: list[Request] = []
+
+    def request(self, request: Request) -> Handle:
+        handle = super().request(request)
+        self.requests.extend(self.safe_point(0).requests)
+        return handle
+
+
 async def replay(
     source: Path | Iterable[Event],
     subscriber: Callable[..., Awaitable[Any]],
@@ -148,8 +161,8 @@ async def replay(
 ) -> Sequence[Request]:
     """Show a recorded run, or events of your own, to a subscriber and return what it asked for.
 
-    Runs in the current event loop, without threads and without a clock. Superseded events are left
-    out.
+    Runs in the current event loop, without threads and without a clock; what is asked counts as
+    applied at once. Superseded events are left out.
 
     Args:
         source: A run's folder, or events.
@@ -169,9 +182,9 @@ async def replay(
         if isinstance(event, filters.types):
             subscription.offer(event)
     subscription.end()
-    control = Control(lambda _event: None)
+    control = _AtOnce(lambda _event: None)
     await with_control(subscriber)(EventStream[Any](subscription), control)
-    return control.safe_point(0).requests
+    return control.requests
 
 
 def _check(condition: bool, message: str) -> None:

@@ -82,7 +82,12 @@ def identify(
     folder_name(name)
     found = _to_resume(name, parent, resume)
     if found is not None:
-        return _resumed(found, from_step)
+        try:
+            return _resumed(found, from_step)
+        except RunNotFoundError as error:
+            if resume not in (None, "auto"):
+                raise
+            log.warning("%s; it cannot be resumed, so this is a new run", error)
     try:
         folder = create_run_dir(name, parent)
     except OSError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, SupportsFloat, TypeAlias, cast
 
 import torch
-from torch._C import _functorch
+from torch._C._functorch import get_unwrapped, is_batchedtensor, is_functorch_wrapped_tensor
 
 from bus import is_exact_number, well_formed
 
@@ -176,10 +176,10 @@ def _tensor_problem(tensor: torch.Tensor) -> str | None:  # noqa: PLR0911 - a li
 
 def _is_batch(tensor: torch.Tensor) -> bool:
     """Whether `torch.vmap` runs over it, perhaps under another transform."""
-    while _functorch.is_functorch_wrapped_tensor(tensor):
-        if _functorch.is_batchedtensor(tensor):
+    while is_functorch_wrapped_tensor(tensor):
+        if is_batchedtensor(tensor):
             return True
-        tensor = _functorch.get_unwrapped(tensor)
+        tensor = get_unwrapped(tensor)
     return False
 
 

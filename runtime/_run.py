@@ -231,19 +231,16 @@ class Run(Registrar):
         started = time.perf_counter_ns() if timed else 0
         self._calls += 1
         try:
-            copy = (
-                dict(metrics)
-                if self._fast
-                and isinstance(metrics, dict)
-                and len(metrics) <= 64
-                and _FLOATS_ONLY.issuperset(map(type, metrics.values()))
-                and (step is None or (type(step) is int and 0 <= step <= _LAST_STEP))
-                else None
-            )
+            copy = dict(metrics) if self._fast and isinstance(metrics, dict) else None
         except Exception:  # noqa: BLE001 - whatever was handed over, training goes on
             copy = None
-        if copy:
-            self._put((time.time(), step, copy))
+        if (
+            copy
+            and len(copy) <= 64
+            and _FLOATS_ONLY.issuperset(map(type, copy.values()))
+            and (step is None or (type(step) is int and 0 <= step <= _LAST_STEP))
+        ):
+            self._put((time.time(), step, copy))  # pyright: ignore[reportArgumentType] - floats, as seen
         else:
             self._log_carefully(metrics, step)
         if timed:

@@ -111,8 +111,8 @@ def draw(progress: Progress, *, ascii_only: bool = False) -> RenderableType:
         Text(f"step {progress.step:,}/{progress.steps:,}", style="bold"),
     )
     details = Text("  ".join(progress.details), no_wrap=True, overflow="ellipsis")
-    if progress.losses and not ascii_only:
-        curve = sparkline(progress.losses, width=_SPARKLINE_WIDTH)
+    if progress.curve and not ascii_only:
+        curve = sparkline(progress.curve, width=_SPARKLINE_WIDTH)
         details = Text.assemble((curve, "cyan"), "  ", details, no_wrap=True, overflow="ellipsis")
     return Group(bar, details)
 

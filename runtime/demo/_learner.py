@@ -93,8 +93,12 @@ class Learner:
         return {"loss": loss, "bits_per_byte": loss / math.log(2)}
 
     def sample(self, length: int) -> str:
-        """Writes some text; the same one whenever it is asked at the same step."""
-        return self.model.generate(_PROMPT, length=length, seed=self.recipe.seed + self.step)
+        """Writes some text; the same one whenever it is asked at the same step.
+
+        Whatever could trouble a terminal is replaced: an untrained model writes any byte.
+        """
+        text = self.model.generate(_PROMPT, length=length, seed=self.recipe.seed + self.step)
+        return "".join(each if each.isprintable() or each == "\n" else "·" for each in text)
 
     def checkpoint(self) -> Checkpoint:
         """All that an unbroken run would know after this step; shares its tensors."""

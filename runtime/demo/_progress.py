@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from bus import Evaluated, Event, MetricsLogged
@@ -21,7 +22,8 @@ class Progress:
     Attributes:
         step: Steps taken.
         steps: Steps planned.
-        losses: The training loss of every step seen, oldest first.
+        loss: The training loss of the last step; None before the first.
+        curve: The training loss from the first step on, averaged into some dozens of values.
         tokens_per_second: Recent speed; None until it can be told.
         seconds_left: Until the last step at that speed; None until it can be told.
         evaluated: Step and loss of the last evaluation; None before the first.
@@ -29,7 +31,8 @@ class Progress:
 
     step: int
     steps: int
-    losses: tuple[float, ...] = ()
+    loss: float | None = None
+    curve: tuple[float, ...] = ()
     tokens_per_second: float | None = None
     seconds_left: float | None = None
     evaluated: tuple[int, float] | None = None
@@ -38,8 +41,8 @@ class Progress:
     def details(self) -> list[str]:
         """The parts of a status line, each for people."""
         parts: list[str] = []
-        if self.losses:
-            parts.append(f"loss {self.losses[-1]:.3f}")
+        if self.loss is not None:
+            parts.append(f"loss {self.loss:.3f}")
         if self.evaluated is not None:
             parts.append(f"validation {self.evaluated[1]:.3f} at step {self.evaluated[0]:,}")
         if self.tokens_per_second is not None:
@@ -62,7 +65,8 @@ class ProgressTracker:
     def __init__(self, recipe: Recipe) -> None:
         self.progress = Progress(step=0, steps=recipe.steps)
         self._tokens_per_step = recipe.bytes_per_step
-        self._losses: list[float] = []
+        self._loss: float | None = None
+        self._curve = Curve()
         self._recent: deque[tuple[float, int]] = deque()
         self._evaluated: tuple[int, float] | None = None
 
@@ -70,8 +74,13 @@ class ProgressTracker:
         """Takes one event into account; those that say nothing about progress are ignored."""
         if isinstance(event, Evaluated) and event.step is not None:
             self._evaluated = (event.step, event.metrics["loss"])
-        elif isinstance(event, MetricsLogged) and event.step is not None:
-            self._losses.append(event.metrics["train/loss"])
+        elif (
+            isinstance(event, MetricsLogged)
+            and event.step is not None
+            and "train/loss" in event.metrics
+        ):
+            self._loss = event.metrics["train/loss"]
+            self._curve.add(self._loss)
             self._recent.append((event.time, event.step))
             while event.time - self._recent[0][0] > _WINDOW:
                 self._recent.popleft()
@@ -86,7 +95,8 @@ class ProgressTracker:
         return Progress(
             step=step,
             steps=steps,
-            losses=tuple(self._losses),
+            loss=self._loss,
+            curve=self._curve.values(),
             tokens_per_second=None if rate is None else rate * self._tokens_per_step,
             seconds_left=None if rate is None else (steps - step) / rate,
             evaluated=self._evaluated,
@@ -101,24 +111,52 @@ class ProgressTracker:
         return (last - first) / (ended - began)
 
 
+class Curve:
+    """A series of any length in at most `size` values: when it is full, neighbours are merged."""
+
+    def __init__(self, size: int = 64) -> None:
+        self._size = size
+        self._share = 1
+        self._means: list[float] = []
+        self._sum = 0.0
+        self._count = 0
+
+    def add(self, value: float) -> None:
+        """Appends a value."""
+        self._sum += value
+        self._count += 1
+        if self._count == self._share:
+            self._means.append(self._sum / self._count)
+            self._sum, self._count = 0.0, 0
+        if len(self._means) == self._size:
+            self._means = _merged(self._means, self._size // 2)
+            self._share *= 2
+
+    def values(self) -> tuple[float, ...]:
+        """Means of equal shares of the series, but for the last one, which may still be growing."""
+        rest = (self._sum / self._count,) if self._count else ()
+        return (*self._means, *rest)
+
+
 def sparkline(values: Sequence[float], *, width: int) -> str:
     """Draws values as a row of bars, each the mean of its share of them.
 
     Returns:
         At most `width` characters; a share that is not finite is drawn as `!`.
     """
-    count = min(width, len(values))
-    limits = [len(values) * index // count for index in range(count + 1)] if count else [0]
-    means = [
-        math.fsum(values[begin:end]) / (end - begin)
-        for begin, end in zip(limits, limits[1:], strict=False)
-    ]
+    means = _merged(values, min(width, len(values)))
     finite = [mean for mean in means if math.isfinite(mean)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
     scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
     return "".join(
         _BARS[round((mean - low) * scale)] if math.isfinite(mean) else "!" for mean in means
     )
+
+
+def _merged(values: Sequence[float], count: int) -> list[float]:
+    """The means of `count` shares of the values, as equal as they can be."""
+    limits = [len(values) * index // count for index in range(count + 1)] if count else []
+    return [sum(values[begin:end]) / (end - begin) for begin, end in pairwise(limits)]
 
 
 def duration(seconds: float) -> str:

@@ -56,6 +56,7 @@ class DemoSummary:
         sample: What the model writes now.
         publish_p50_us: Median time of `run.log` on the training thread, in microseconds.
         publish_p99_us: Its 99th percentile.
+        publish_samples: Calls that were timed for it, some of all.
         published: Events that the last attempt published.
         journalled: Those that are in its journal.
         dropped: Those that were lost.
@@ -77,6 +78,7 @@ class DemoSummary:
     sample: str
     publish_p50_us: float
     publish_p99_us: float
+    publish_samples: int
     published: int
     journalled: int
     dropped: int
@@ -110,6 +112,7 @@ def summarize(run: Run, learner: Learner, *, sample: str, report: Path) -> DemoS
         sample=sample,
         publish_p50_us=statistics.publish_p50_us,
         publish_p99_us=statistics.publish_p99_us,
+        publish_samples=statistics.publish_samples,
         published=statistics.published,
         journalled=statistics.journalled,
         dropped=statistics.dropped_count,
@@ -132,32 +135,49 @@ def print_summary(summary: DemoSummary, console: Console) -> None:
 
 
 def _rows(summary: DemoSummary) -> list[tuple[str, str]]:
-    ended = f"{summary.outcome} after {summary.steps:,} steps"
     reason = [] if summary.reason is None else [("why", summary.reason)]
+    counted, *latest = _decision_lines(summary.decisions)
     return [
         ("run", str(summary.run_dir)),
-        ("ended", f"{ended}, attempt {summary.attempts}, {duration(summary.seconds)}"),
+        ("ended", _ending(summary)),
         *reason,
         ("model", f"{summary.parameters:,} parameters"),
-        (
-            "validation loss",
-            f"{summary.loss_before:.3f} → {summary.loss_after:.3f} nats per byte "
-            f"({summary.bits_per_byte:.3f} bits), best {summary.loss_best:.3f}",
-        ),
-        (
-            "run.log",
-            f"p50 {summary.publish_p50_us:.1f} µs, p99 {summary.publish_p99_us:.1f} µs "
-            "on the training thread",
-        ),
-        (
-            "events",
-            f"{summary.published:,} published, {summary.journalled:,} journalled, "
-            f"{summary.dropped:,} dropped",
-        ),
-        *(("decisions", line) for line in _decision_lines(summary.decisions)),
+        ("validation loss", _learned(summary)),
+        ("run.log", _cost(summary)),
+        ("events", _account(summary)),
+        ("decisions", counted),
+        *(("", line) for line in latest),
         ("checkpoints", ", ".join(path.name for path in summary.checkpoints)),
         ("report", str(summary.report)),
     ]
+
+
+def _ending(summary: DemoSummary) -> str:
+    return (
+        f"{summary.outcome} after {summary.steps:,} steps, attempt {summary.attempts}, "
+        f"{duration(summary.seconds)}"
+    )
+
+
+def _learned(summary: DemoSummary) -> str:
+    return (
+        f"{summary.loss_before:.3f} → {summary.loss_after:.3f} nats per byte "
+        f"({summary.bits_per_byte:.3f} bits), best {summary.loss_best:.3f}"
+    )
+
+
+def _cost(summary: DemoSummary) -> str:
+    return (
+        f"p50 {summary.publish_p50_us:.1f} µs, p99 {summary.publish_p99_us:.1f} µs "
+        f"on the training thread ({summary.publish_samples:,} calls timed)"
+    )
+
+
+def _account(summary: DemoSummary) -> str:
+    return (
+        f"{summary.published:,} published, {summary.journalled:,} journalled, "
+        f"{summary.dropped:,} dropped"
+    )
 
 
 def _decisions(journal: JournalReader) -> Iterable[DecisionTaken]:

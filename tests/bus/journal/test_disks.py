@@ -1,5 +1,6 @@
 """Disks that are full, read-only, limited, or emptied under the job: training goes on."""
 
+import functools
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bus import Gap, MetricsLogged, RunInfo, encode, run_state
+from bus import BusOptions, Gap, MetricsLogged, RunInfo, encode, run_state
 from bus._journal import Journal
 from bus._reader import JournalReader, Record
 from bus.testing import JournalAsserter
@@ -41,10 +42,16 @@ def namespace() -> tuple[str, ...]:
     pytest.skip(f"no mount namespace may be made here: {said}")
 
 
-@pytest.fixture
-def on_a_disk(namespace, start_script, tmp_path) -> Scenario:
-    """Run a scenario in a child with mounts of its own and return what it says."""
-    return lambda name: answer(start_script("disk_child.py", name, tmp_path, before=namespace))
+@pytest.fixture(scope="module")
+def on_a_disk(namespace, start_script, tmp_path_factory) -> Scenario:
+    """Run a scenario in a child with mounts of its own and return what it says; once each."""
+
+    @functools.cache
+    def run(name: str) -> dict[str, Any]:
+        folder = tmp_path_factory.mktemp(name)
+        return answer(start_script("disk_child.py", name, folder, before=namespace))
+
+    return run
 
 
 @pytest.fixture
@@ -275,8 +282,8 @@ class TestQuota:
 
         records, _ = read(tmp_path)
 
-        ((reason, missing),) = {(r, sum(c for _, c in gaps_of(records))) for r, _ in gaps_of(records)}
-        assert reason == "size quota"
+        assert {reason for reason, _ in gaps_of(records)} == {"size quota"}
+        missing = sum(count for _, count in gaps_of(records))
         assert len(metrics_of(records)) + missing == 1100
         assert journal.lost.total() == missing
 
@@ -303,8 +310,6 @@ class TestQuota:
 
     def test_run(self, tmp_path):
         """End to end: a run far beyond its quota is small, closed, and says what is gone."""
-        from bus import BusOptions  # noqa: PLC0415 - only here
-
         options = BusOptions(flush_interval=0.01, segment_bytes=2000, quota_bytes=20_000)
         with Run("small", dir=tmp_path, options=options) as run:
             for step in range(2000):

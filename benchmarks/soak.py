@@ -1,0 +1,115 @@
+"""`make soak`: the long counts behind the promises, written down with commit, seeds and failures.
+
+    python benchmarks/soak.py [--kills 200] [--seed N]
+
+Kills trainers at random moments in both durability modes, repeats early stopping, and runs the
+property tests with many more examples. The log is benchmarks/results/soak.md.
+"""
+
+import argparse
+import importlib.util
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parent.parent
+LOG = ROOT / "benchmarks" / "results" / "soak.md"
+
+
+def main() -> int:
+    """Run everything, write the log, and return 1 if anything failed."""
+    options = parse()
+    started = time.monotonic()
+    rows = [
+        kills(options.kills, options.seed, "interval"),
+        kills(options.kills, options.seed + 1, "write"),
+        tests("early stopping, 50 seeded runs", "tests/bus/live", "early_stopping"),
+        tests("journal: properties, disks, bit flips", "tests/bus/journal", ""),
+        tests("live half: properties, isolation, closing", "tests/bus/live", ""),
+    ]
+    failures = [failure for _, _, found in rows for failure in found]
+    LOG.parent.mkdir(exist_ok=True)
+    LOG.write_text(render(rows, options.seed, time.monotonic() - started), encoding="utf-8")
+    print(LOG.read_text(encoding="utf-8"))
+    return 1 if failures else 0
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200, help="SIGKILLs in each durability mode")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
+    return parser.parse_args()
+
+
+Row = tuple[str, str, list[str]]
+
+
+def kills(count: int, seed: int, durability: str) -> Row:
+    """Kill trainers at random moments; see tests/bus/journal/sigkill.py."""
+    trials: Callable[..., list[str]] = load("tests/bus/journal/sigkill.py").run_sigkill_trials
+    failures = [str(each) for each in trials(count, seed, durability)]
+    return f'SIGKILL, durability="{durability}"', f"{count} trials, seed {seed}", failures
+
+
+def tests(what: str, folder: str, keyword: str) -> Row:
+    """Run tests with the long counts."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", folder]
+    if keyword:
+        command += ["-k", keyword]
+    environment = {**os.environ, "HOTLOOP_SOAK": "20"}
+    done = subprocess.run(  # noqa: S603 - a fixed command
+        [*command, "--timeout", "1200"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    summary = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "no output"
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if done.returncode and not failed:
+        failed = [f"exit code {done.returncode}: {done.stderr.strip()[-300:]}"]
+    return what, f"{summary} (counts x 20)", failed
+
+
+def load(path: str) -> ModuleType:
+    """Import a module of the test tree by its path."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def render(rows: list[Row], seed: int, seconds: float) -> str:
+    """Write the log as Markdown."""
+    head = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(head, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+    lines = [
+        "# Soak",
+        "",
+        (
+            f"{datetime.now(UTC):%Y-%m-%d}, commit {commit.stdout.strip() or 'unknown'}, "
+            f"seed {seed}, {seconds / 60:.1f} minutes, Python {sys.version.split()[0]}."
+        ),
+        "",
+        "| what | count | failures |",
+        "|---|---|--:|",
+    ]
+    lines += [f"| {what} | {count} | {len(found)} |" for what, count, found in rows]
+    for what, _, found in rows:
+        lines += [f"- {what}: {failure}" for failure in found]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
