@@ -213,7 +213,7 @@ class LiveLoop:
         self._let_go(loop)
 
     def _let_go(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let what was cancelled, and what subscribers left behind, end; then close the loop."""
+        """Cancel what subscribers left behind, give everything a last word, close the loop."""
         left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()
@@ -221,8 +221,7 @@ class LiveLoop:
             if left:
                 loop.run_until_complete(asyncio.wait(left, timeout=_LAST_WORD))
             loop.run_until_complete(loop.shutdown_asyncgens())
-        if not asyncio.all_tasks(loop):
-            loop.close()
+        loop.close()  # asyncio names what is still pending when it is collected
 
     def _call(self, function: Callable[[], object]) -> None:
         assert self._loop is not None

@@ -4,7 +4,7 @@ import dataclasses
 import enum
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Final, TypeAlias, cast
 
@@ -18,7 +18,6 @@ _VALUES: Final = 100_000
 _INTEGER_BITS: Final = 14_000
 _REPR_LIMIT: Final = 500
 _NONE: Final = object()
-_CONTAINERS: Final = (Mapping, list, tuple, set, frozenset)
 
 CUT: Final = "..."
 
@@ -194,7 +193,7 @@ def show(value: float) -> str:
     return str(value) if not math.isfinite(value) else f"{value:.6g}"
 
 
-def refuse_arrays(data: object, where: str = "", *, depth: int = _DEPTH) -> None:
+def refuse_arrays(data: object, where: str = "") -> None:
     """Raise if a tensor or array of any library is among the values.
 
     Pydantic would call `__float__` on it, which waits for its device. Only types are looked at.
@@ -202,19 +201,25 @@ def refuse_arrays(data: object, where: str = "", *, depth: int = _DEPTH) -> None
     Raises:
         DeviceValueError: Naming the place and the mend.
     """
+    _refuse_arrays(data, where, _DEPTH, set())
+
+
+def _refuse_arrays(data: object, where: str, depth: int, seen: set[int]) -> None:
     kind = type(data)
-    if kind in _HARMLESS or depth < 0:
+    if kind in _HARMLESS or depth <= 0 or id(data) in seen:  # what contains itself is seen once
         return
-    if isinstance(data, Mapping):
+    if isinstance(data, (dict, Mapping)):
         mapping = cast("Mapping[object, object]", data)
         if not _HARMLESS.issuperset(map(type, mapping.values())):
+            seen.add(id(mapping))
             for key, value in mapping.items():
-                refuse_arrays(value, f"{where}.{key}" if where else str(key), depth=depth - 1)
-    elif isinstance(data, (list, tuple)):
-        items = cast("Sequence[object]", data)
+                _refuse_arrays(value, f"{where}.{key}" if where else str(key), depth - 1, seen)
+    elif isinstance(data, (list, tuple, set, frozenset)):
+        items = cast("Collection[object]", data)
         if not _HARMLESS.issuperset(map(type, items)):
+            seen.add(id(items))
             for item in items:
-                refuse_arrays(item, where, depth=depth - 1)
+                _refuse_arrays(item, where, depth - 1, seen)
     elif hasattr(kind, "__dlpack__"):
         raise DeviceValueError(
             f"{where or 'value'} is a {kind.__module__}.{kind.__qualname__}; events hold host "

@@ -51,8 +51,8 @@ class Corpus:
             Inputs and the bytes that follow them, int64, at most `size` windows of `context`.
         """
         windows = self.validation.unfold(0, context + 1, context)
-        for batch in windows.split(size):
-            yield _inputs_and_targets(batch)
+        for begin in range(0, len(windows), size):
+            yield _inputs_and_targets(windows[begin : begin + size])
 
 
 def load_corpus(*, limit: int | None = None) -> Corpus:
@@ -101,10 +101,10 @@ def _topics() -> dict[str, str]:
         module = importlib.import_module("pydoc_data.topics")
     except ImportError as error:
         raise CorpusMissingError from error
-    topics: object = getattr(module, "topics", None)
-    if not isinstance(topics, dict):
+    topics: dict[str, str] | None = getattr(module, "topics", None)
+    if not topics:
         raise CorpusMissingError
-    return {str(name): str(text) for name, text in topics.items()}
+    return topics
 
 
 def _tokens(text: bytes) -> Tensor:

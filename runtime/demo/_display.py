@@ -30,6 +30,13 @@ from runtime.demo._progress import Progress, ProgressTracker, sparkline
 _DRAWINGS_PER_SECOND: Final = 4
 _SECONDS_BETWEEN_LINES: Final = 5.0
 _SPARKLINE_WIDTH: Final = 24
+_SHOWN: Final[tuple[type[Event], ...]] = (
+    MetricsLogged,
+    Evaluated,
+    MessageLogged,
+    DecisionApplied,
+    AlertRaised,
+)
 
 
 class ProgressDisplay:
@@ -71,8 +78,7 @@ class ProgressDisplay:
     def follow(self, run: Run) -> None:
         """Subscribes to what there is to show."""
         if self._enabled:
-            shown = (MetricsLogged, Evaluated, MessageLogged, DecisionApplied, AlertRaised)
-            run.subscribe(*shown, name="progress", buffer=4096)(self._show)
+            run.subscribe(*_SHOWN, name="progress", buffer=4096)(self._show)
 
     def close(self) -> None:
         """Leaves the terminal as it was, the last state still visible; once is enough."""

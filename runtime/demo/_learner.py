@@ -29,7 +29,7 @@ class Learner:
     """
 
     def __init__(self, recipe: Recipe, *, device: str = "cpu") -> None:
-        torch.manual_seed(recipe.seed)
+        torch.default_generator.manual_seed(recipe.seed)
         self.recipe: Final = recipe
         self.corpus: Final[Corpus] = load_corpus(limit=recipe.text_limit)
         self.model: Final = ByteGPT(recipe.shape).to(device)
@@ -68,9 +68,9 @@ class Learner:
         )
         loss = self.model.loss(inputs.to(self._device), targets.to(self._device))
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it so
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.gradient_norm)
-        self.optimizer.step()
+        self.optimizer.step()  # pyright: ignore[reportUnknownMemberType]  # torch leaves it so
         return {"train/loss": loss.detach(), "train/grad_norm": norm, "train/lr": rate}
 
     @torch.no_grad()

@@ -6,8 +6,7 @@ lines would land in the middle of the bar. While the display is up they go throu
 
 import logging
 import sys
-from collections.abc import Iterator
-from typing import TextIO
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.file_proxy import FileProxy
@@ -20,11 +19,11 @@ class LogsAbove:
     """
 
     def __init__(self, console: Console) -> None:
-        self._moved: list[tuple[logging.StreamHandler[TextIO], TextIO, FileProxy]] = []
+        self._moved: list[tuple[logging.StreamHandler[TextIO], TextIO, TextIO]] = []
         standard = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
         for handler in _stream_handlers():
             if handler.stream in standard:
-                proxy = FileProxy(console, handler.stream)
+                proxy = cast("TextIO", FileProxy(console, handler.stream))
                 self._moved.append((handler, handler.stream, proxy))
                 handler.setStream(proxy)
 
@@ -36,12 +35,13 @@ class LogsAbove:
         self._moved.clear()
 
 
-def _stream_handlers() -> Iterator[logging.StreamHandler[TextIO]]:
+def _stream_handlers() -> list[logging.StreamHandler[TextIO]]:
     """Every stream handler of every logger, each once."""
-    loggers = [logging.getLogger(), *logging.root.manager.loggerDict.values()]
-    seen: set[int] = set()
-    for logger in loggers:
-        for handler in getattr(logger, "handlers", ()):
-            if isinstance(handler, logging.StreamHandler) and id(handler) not in seen:
-                seen.add(id(handler))
-                yield handler
+    known = (logging.root, *logging.root.manager.loggerDict.values())
+    loggers = [each for each in known if isinstance(each, logging.Logger)]  # others are mere names
+    handlers = {handler for logger in loggers for handler in logger.handlers}
+    return [
+        cast("logging.StreamHandler[TextIO]", handler)
+        for handler in handlers
+        if isinstance(handler, logging.StreamHandler)
+    ]

@@ -127,7 +127,7 @@ class ByteGPT(nn.Module):
             probabilities = functional.softmax(logits / temperature, dim=-1)
             drawn = torch.multinomial(probabilities, 1, generator=generator)
             tokens = torch.cat((tokens, drawn), dim=1)
-        return bytes(tokens[0].tolist()).decode(errors="replace")
+        return bytes(map(int, tokens[0])).decode(errors="replace")
 
 
 def _initialize(module: nn.Module) -> None:

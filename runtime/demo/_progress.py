@@ -116,7 +116,7 @@ class Curve:
 
     def __init__(self, size: int = 64) -> None:
         self._size = size
-        self._share = 1
+        self._share: int = 1
         self._means: list[float] = []
         self._sum = 0.0
         self._count = 0

@@ -70,7 +70,7 @@ def _train(run: Run, learner: Learner, display: ProgressDisplay, *, crash_at: in
     recipe = learner.recipe
     while learner.step < recipe.steps:
         if learner.step + 1 == crash_at:
-            _crash(display, crash_at)
+            _crash(display, learner.step + 1)
 
         metrics = learner.learn()
         step = learner.step

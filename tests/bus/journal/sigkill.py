@@ -104,16 +104,14 @@ def nursery() -> None:
 
 @contextlib.contextmanager
 def _nursery() -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(  # noqa: S603 - this very file
+    with subprocess.Popen(  # noqa: S603 - this very file
         [sys.executable, __file__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    try:
+    ) as process:
         yield process
-    finally:
         assert process.stdin is not None
         process.stdin.close()
         if process.wait(10) != 0:

@@ -18,9 +18,6 @@ def test_polling_while_two_ranks_write(
     """Never damage, never an event twice or out of order, in the end every one."""
     count = 3000 * soak
     (tmp_path / "journal").mkdir()
-    writers = [
-        start_script("write_child.py", tmp_path, rank, count, segment_bytes) for rank in range(2)
-    ]
     reader = JournalReader(tmp_path)
     seen: list[Record] = []
     polls_with_news = 0
@@ -33,9 +30,13 @@ def test_polling_while_two_ranks_write(
         assert reader.damage == 0
         return len(seen) >= 2 * count
 
-    eventually(poll, timeout=100 + 30 * soak)
+    with (
+        start_script("write_child.py", tmp_path, 0, count, segment_bytes) as first,
+        start_script("write_child.py", tmp_path, 1, count, segment_bytes) as second,
+    ):
+        eventually(poll, timeout=100 + 30 * soak)
 
-    assert [writer.wait(10) for writer in writers] == [0, 0]
+    assert (first.returncode, second.returncode) == (0, 0)
     assert reader.poll() == []
     for rank in range(2):
         positions = [record.seq for record in seen if record.rank == rank]
@@ -51,19 +52,18 @@ def test_polling_while_two_ranks_write(
 def test_readers_need_no_writer(start_script, tmp_path, eventually):
     """A writer that is stopped in the middle of whatever it does holds no reader up."""
     (tmp_path / "journal").mkdir()
-    writer = start_script("write_child.py", tmp_path, 0, 10_000_000, 5000)
-    try:
-        reader = JournalReader(tmp_path)
-        eventually(reader.poll, timeout=30)
-        for _ in range(20):
-            os.kill(writer.pid, signal.SIGSTOP)
-            started = time.monotonic()
-            new = reader.poll()
-            everything = list(JournalReader(tmp_path).rows())
-            assert time.monotonic() - started < 5
-            assert reader.damage == 0
-            os.kill(writer.pid, signal.SIGCONT)
-            assert len(everything) >= len(new)
-    finally:
-        writer.kill()
-        writer.communicate()
+    reader = JournalReader(tmp_path)
+    with start_script("write_child.py", tmp_path, 0, 10_000_000, 5000) as writer:
+        try:
+            eventually(reader.poll, timeout=30)
+            for _ in range(20):
+                os.kill(writer.pid, signal.SIGSTOP)
+                started = time.monotonic()
+                new = reader.poll()
+                everything = list(JournalReader(tmp_path).rows())
+                assert time.monotonic() - started < 5
+                assert reader.damage == 0
+                os.kill(writer.pid, signal.SIGCONT)
+                assert len(everything) >= len(new)
+        finally:
+            writer.kill()

@@ -48,7 +48,14 @@ def is_even(event: Event) -> bool:
 FILTERS = st.builds(
     Filter,
     types=st.sampled_from(
-        [(Event,), (Sized,), (Small,), (MetricsLogged, Evaluated), (Small, Event), (CheckpointSaved,)]
+        [
+            (Event,),
+            (Sized,),
+            (Small,),
+            (MetricsLogged, Evaluated),
+            (Small, Event),
+            (CheckpointSaved,),
+        ]
     ),
     when=st.none() | st.just(is_even),
     every=st.integers(1, 5),
