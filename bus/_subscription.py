@@ -14,6 +14,7 @@ from bus._errors import BusError
 from bus._event import Event
 
 EventT = TypeVar("EventT", bound=Event)
+EventT_co = TypeVar("EventT_co", bound=Event, covariant=True)
 Overflow: TypeAlias = Literal["drop_oldest", "drop_newest", "latest"]
 OnError: TypeAlias = Literal["restart", "retire"]
 When: TypeAlias = Callable[[Any], bool]
@@ -199,7 +200,7 @@ class Subscription:
             raise
 
 
-class EventStream(Generic[EventT]):
+class EventStream(Generic[EventT_co]):
     """What a subscriber iterates. It ends when the run does, after its backlog was read.
 
     An object and not a generator, so that leaving the loop early leaves nothing unclosed.
@@ -213,8 +214,8 @@ class EventStream(Generic[EventT]):
         """Events that wait to be read."""
         return self._subscription.pending
 
-    def __aiter__(self) -> "EventStream[EventT]":
+    def __aiter__(self) -> "EventStream[EventT_co]":
         return self
 
-    async def __anext__(self) -> EventT:
-        return cast("EventT", await self._subscription.receive())
+    async def __anext__(self) -> EventT_co:
+        return cast("EventT_co", await self._subscription.receive())

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^\$ hotloop (.*)\n((?:(?!\$ ).*\n)*)", flags=re.MULTILINE)
 MAKE = re.compile(r"^make ([\w-]+)", flags=re.MULTILINE)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -21,7 +22,7 @@ def blocks(language: str) -> list[str]:
 
 
 def run_python(code: str, folder: Path) -> str:
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - the README's own code
         [sys.executable, "-W", "error", "-c", code],
         cwd=folder,
         capture_output=True,
@@ -62,8 +63,10 @@ def test_first_program_and_its_commands(tmp_path):
     shown = blocks("console")
     assert shown
     for block in shown:
-        for command, expected in re.findall(r"^\$ hotloop (.*)\n((?:(?!\$ ).*\n)*)", block, re.M):
-            done = subprocess.run(
+        for command, expected in re.findall(
+            r"^\$ hotloop (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE
+        ):
+            done = subprocess.run(  # noqa: S603 - the README's own code
                 [str(hotloop), *command.split()],
                 cwd=tmp_path,
                 capture_output=True,

@@ -59,7 +59,7 @@ def main(dist: Path) -> None:
 
 def run(command: list[str], folder: Path) -> None:
     """Run a command in a folder; a failure ends the script with what it printed."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{command} failed with {done.returncode}:\n{done.stdout}\n{done.stderr}")
 

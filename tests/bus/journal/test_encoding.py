@@ -398,7 +398,7 @@ class TestPlain:
 SECRET = [
     "api_key", "apiKey", "WANDB_API_KEY", "hfToken", "password", "db.password", "HF_TOKEN",
     "aws_secret_access_key", "token", "auth", "Authorization", "smtp/passwd", "OPENAI_APIKEY",
-    "session-token", "private_key", "pwd",
+    "session-token", "private_key", "pwd", "api-key", "--hf-token", "access key", "Webhook.URL",
 ]  # fmt: skip
 OPEN = [
     "tokenizer", "max_tokens", "token_count", "key", "keys", "author", "learning_rate", "monkey",
@@ -513,6 +513,7 @@ class TestSideQueue:
             device.arrived = True
         left += [(each.time, frozenset(each.metrics)) for each in queue.arrived()]
         queue.give_up()
+        left += [(each.time, frozenset(each.metrics)) for each in queue.arrived()]
 
         given_up = [each.time for each in queue.given_up]
         assert sorted([*given_up, *(made for made, _ in left)]) == [

@@ -78,7 +78,7 @@ def run_program(tmp_path):
         cwd: Path | None = None,
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - programs of these tests
             [sys.executable, "-W", "error", "-c", source, *arguments],
             env=clean_environment(env),
             cwd=cwd or tmp_path,
@@ -99,7 +99,7 @@ def start_program(tmp_path):
     started: list[subprocess.Popen[str]] = []
 
     def start(source: str, *arguments: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - programs of these tests
             [sys.executable, "-c", source, *arguments],
             env=clean_environment(None),
             cwd=tmp_path,
@@ -178,7 +178,7 @@ class JitteryDevice(LateDevice):
     def __init__(self, seed: int, lost: float = 0.0) -> None:
         super().__init__()
         self.never: set[int] = set()
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311 - phases, no secrets
         self._lost = lost
 
     def take(self, tensors: Mapping[str, torch.Tensor]) -> LateValues:

@@ -1,7 +1,7 @@
 """Nothing that is handed to `run.log` ends the training that logs it."""
 
 import collections
-import datetime
+import datetime as dt
 import decimal
 import enum
 import fractions
@@ -115,8 +115,8 @@ BAD_VALUES = {
     "function": math.sqrt,
     "generator": (x for x in [1.0]),
     "ellipsis": ...,
-    "datetime": datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC),
-    "timedelta": datetime.timedelta(seconds=1),
+    "datetime": dt.datetime(2024, 1, 1, tzinfo=dt.UTC),
+    "timedelta": dt.timedelta(seconds=1),
     "decimal_overflow": decimal.Decimal("1e400"),
     "decimal_signalling": decimal.Decimal("sNaN"),
     "fraction_overflow": fractions.Fraction(10**400),
@@ -227,7 +227,7 @@ class TestBadValues:
         """An exception while copying names each tensor's key and leaves host numbers alone."""
 
         class Refusing:
-            def take(self, tensors):
+            def take(self, _tensors):
                 raise WordlessError
 
         run = new_run(snapshots={"cpu": Refusing()})

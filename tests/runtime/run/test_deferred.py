@@ -104,7 +104,7 @@ class TestLate:
         assert series(logged, run.dir, "a") == [(1, 1.0), (2, 2.0)]
         assert series(logged, run.dir, "b") == [(2, 2.0), (3, 3.0)]
 
-    def test_subscribers_see_the_journals_order(self, new_run, late_device, logged):
+    def test_subscribers_see_the_journals_order(self, new_run, late_device):
         """Live subscribers get late values when they arrive, as the journal does."""
         run = new_run(snapshots={"cpu": late_device})
         recorder = Recorder()
@@ -120,7 +120,7 @@ class TestLate:
     @pytest.mark.parametrize("durability", ["interval", "write"])
     @pytest.mark.parametrize("seed", range(3))
     def test_out_of_phase(self, new_run, jittery_device, logged, seed, durability):
-        """Hundreds of calls answered in random order: nothing lost, each series in order and equal."""
+        """Answers in random order: nothing is lost, each series is in order and equal."""
         run = new_run(snapshots={"cpu": jittery_device(seed)}, durability=durability)
         loss = tensor(0)
         for step in range(300):
@@ -166,7 +166,7 @@ class TestNever:
         run.subscribe(AlertRaised, MetricsLogged)(recorder)
 
         @run.decider(Evaluated, deadline=10.0)
-        async def enough(event: Evaluated) -> Stop:
+        async def enough(_event: Evaluated) -> Stop:
             return Stop(reason="enough")
 
         for step in range(2000):
@@ -225,7 +225,7 @@ class TestNever:
         """As CUDA does after an assertion, every question raises: counted, said once, go on."""
 
         class Broken:
-            def take(self, tensors):
+            def take(self, _tensors):
                 return self
 
             def ready(self):
@@ -241,7 +241,7 @@ class TestNever:
         run.log({"loss": 0.5}, step=51)
         run.close()
 
-        assert logged(run.dir)[-2:] == [(50, {"lr": 0.2}), (51, {"loss": 0.5})]
+        assert sorted(logged(run.dir)) == [(50, {"lr": 0.2}), (51, {"loss": 0.5})]
         assert run.statistics().dropped == {"device did not answer": 50}
         said = [each for each in caplog.records if "device failed" in each.getMessage()]
         assert len(said) == 1
@@ -251,7 +251,7 @@ class TestNever:
         """A device may also fail between being ready and giving its values."""
 
         class Torn:
-            def take(self, tensors):
+            def take(self, _tensors):
                 return self
 
             def ready(self):
@@ -284,14 +284,14 @@ class TestNever:
 
 
 class TestCost:
-    def test_twenty_thousand_waiting(self, new_run, late_device, logged):
+    def test_twenty_thousand_waiting(self, new_run, logged):
         """What waits costs nothing while it waits: the writer looks at the first of each series."""
 
         class Counting:
             looks = 0
             open = False
 
-            def take(self, tensors):
+            def take(self, _tensors):
                 return self
 
             def ready(self):
@@ -315,10 +315,11 @@ class TestCost:
         assert waiting == 20_000
         assert looks < 10_000, "each look should ask for the oldest value only"
         assert [step for step, _ in logged(run.dir)] == list(range(20_000))
-        print(f"writer CPU for 20,000 late values: {run.statistics().writer_cpu_seconds:.2f} s")
+        seconds = run.statistics().writer_cpu_seconds
+        print(f"writer CPU for 20,000 late values: {seconds:.2f} s")  # noqa: T201 - for -rP
 
-    def test_a_fast_device_is_drained_in_one_look(self, new_run, logged, late_device):
-        """However many answers there are, one look takes them all: none is left for lack of turns."""
+    def test_a_fast_device_is_drained_in_one_look(self, new_run, late_device):
+        """However many answers there are, one look takes them all."""
         run = new_run(snapshots={"cpu": late_device}, flush_interval=60)
         for step in range(3000):
             run.log({"loss": tensor(step)}, step=step)
@@ -331,7 +332,7 @@ class TestCost:
 
 
 class TestThreads:
-    def test_requests_from_the_loop_while_values_are_late(self, new_run, jittery_device, logged):
+    def test_requests_from_the_loop_while_values_are_late(self, new_run, jittery_device):
         """A subscriber sees late values and stops the run; the loop learns at its safe point."""
         run = new_run(snapshots={"cpu": jittery_device(5)}, flush_interval=0.005)
 

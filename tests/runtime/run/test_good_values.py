@@ -200,6 +200,7 @@ class TestTensors:
         gc.collect()
 
         assert watched() is None
+        late_device.release()
 
     @pytest.mark.parametrize("device", ["cpu", "meta"])
     def test_under_a_default_device(self, record, device):
@@ -208,7 +209,7 @@ class TestTensors:
         with torch.device(device):
             assert record(value) == 0.5
 
-    def test_several_threads(self, new_run, logged, eventually):
+    def test_several_threads(self, new_run, logged):
         """Threads may log tensors at the same time; each series keeps its order."""
         run = new_run()
 

@@ -126,7 +126,7 @@ TestAgainstTheModel = AgainstTheModel.TestCase
 
 @given(st.lists(KEYS, max_size=40), st.randoms(use_true_random=False))
 def test_every_entry_ends_once(sequence, random):
-    """Whatever the keys and the order of answers, each entry arrives exactly once, with its values."""
+    """Whatever the keys and the order of answers, each entry arrives exactly once."""
     queue = SideQueue(limit=100)
     devices = []
     for step, keys in enumerate(sequence, start=1):
