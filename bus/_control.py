@@ -220,5 +220,9 @@ class Control:
 
 
 def _as_json(request: Request) -> dict[str, JsonValue]:
-    data: dict[str, JsonValue] = request.model_dump(mode="json", exclude={"by", "reason"})
+    try:
+        data: dict[str, JsonValue] = request.model_dump(mode="json", exclude={"by", "reason"})
+    except Exception:  # a user's field may fail in any way, and this is the training thread
+        log.exception("%s cannot be written down; the journal keeps its type alone", request.type)
+        return {"type": request.type}
     return data

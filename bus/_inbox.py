@@ -50,9 +50,9 @@ class Journalled:
     item: Event | MetricsDraft
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Loss:
-    """Items that were dropped before the writer could take them."""
+    """Items that were dropped before the writer could take them; grows until it is taken."""
 
     reason: str
     count: int
@@ -157,8 +157,7 @@ class Inbox:
         with self._lock:
             self.closed = True
             if event is not None:
-                self._offered = self._next()
-                self._lifecycle.append((self._offered, event))
+                self._lifecycle.append((self._next(), event))
         self.wake.set()
 
     def put_heavy(self, item: Item, size: int) -> int:
@@ -220,12 +219,15 @@ class Inbox:
         if self.closed:
             self._lose(item, "published after the end of the run")
             return
-        while self._on_full == "drop_oldest" and self._queue and self._full(size):
+        # Half of `_full` stands here, because once a queue is full every call takes this way.
+        drops, queue, limit = self._on_full == "drop_oldest", self._queue, self._max_events
+        while drops and (len(queue) >= limit or (size and queue and self._full(size))):
             try:
-                victim, dropped = self._queue.popleft()
+                victim, dropped = queue.popleft()
             except IndexError:  # pragma: no cover - the writer was faster
                 break
-            self._heavy_in -= self._sizes.pop(victim, 0)
+            if self._sizes:
+                self._heavy_in -= self._sizes.pop(victim, 0)
             self._lose(dropped, "queue full")
         if size:
             self._sizes[number] = size
@@ -248,9 +250,12 @@ class Inbox:
         if isinstance(item, Journalled):
             reason += " (the journal has it, live subscribers missed it)"
         time = time_of(item)
-        old = self._losses.get(reason)
-        first, count = (old.first_time, old.count) if old else (time, 0)
-        self._losses[reason] = Loss(reason, count + 1, first, time)
+        loss = self._losses.get(reason)
+        if loss is None:
+            self._losses[reason] = Loss(reason, 1, time, time)
+        else:
+            loss.count += 1
+            loss.last_time = time
 
 
 def time_of(item: Item) -> float:

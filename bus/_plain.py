@@ -30,7 +30,7 @@ _SECRET_KEY: Final = re.compile(
     rf"(?:^|[_\-.\s/])(?:{_CREDENTIALS})(?:$|[_\-.\s/\d])|(?:^|[_\-.\s/])(?:token|pwd|auth)$",
     re.IGNORECASE,
 )
-_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_BOUNDARY: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\-.\s]")
 _URL_PASSWORD: Final = re.compile(
     # The bound on the scheme keeps long texts linear; the last @ ends the password.
     r"(?P<head>[a-zA-Z][a-zA-Z0-9+.\-]{0,30}://[^\s:/@]*):[^\s/]+@"
@@ -44,10 +44,10 @@ Json: TypeAlias = JsonValue
 def looks_secret(key: str) -> bool:
     """Tell whether a setting of this name usually holds a credential.
 
-    `api_key`, `WANDB_API_KEY`, `hfToken` and `password` do; `tokenizer`, `max_tokens`,
+    `api_key`, `api-key`, `WANDB_API_KEY`, `hfToken` and `password` do; `tokenizer`, `max_tokens`,
     `token_count` and `key` do not.
     """
-    return _SECRET_KEY.search(_CAMEL.sub("_", key)) is not None
+    return _SECRET_KEY.search(_BOUNDARY.sub("_", key)) is not None
 
 
 def mask_urls(text: str) -> str:

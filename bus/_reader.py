@@ -142,7 +142,7 @@ class JournalReader:
 
     @property
     def damage(self) -> int:
-        """Damaged lines met in the latest reading; they were skipped."""
+        """Damaged lines met in the latest reading to the end; they were skipped."""
         return sum(tail.damage for tail in self._tails.values())
 
     @property
@@ -238,16 +238,8 @@ class JournalReader:
         for name in segments:
             tail = self._tails.setdefault(name, _Tail(self._folder, name))
             for line in tail.lines(final=name not in newest):
-                if self._is_new(tail, line):
+                if _is_new(self._last, tail, line):
                     yield tail, line
-
-    def _is_new(self, tail: _Tail, line: Line) -> bool:
-        """Tell a line from one written again after a write of which only a part arrived."""
-        writer = (tail.name.attempt, tail.name.rank)
-        if line.seq <= self._last.get(writer, 0):
-            return False
-        self._last[writer] = line.seq
-        return True
 
     def _read(
         self, *, types: Collection[str] | None, superseded: bool
@@ -256,16 +248,17 @@ class JournalReader:
         segments = list_segments(self._folder)
         newest = _newest(segments)
         tails = {name: _Tail(self._folder, name) for name in segments}
-        self._tails = tails
-        self._last = {}
+        last: dict[tuple[int, int], int] = {}
         for name, tail in tails.items():
             limit = limits.get(name.attempt)
             for line in tail.lines(final=name not in newest):
-                if not self._is_new(tail, line) or (types is not None and line.type not in types):
+                if not _is_new(last, tail, line) or (types is not None and line.type not in types):
                     continue
                 replaced = limit is not None and _step(line) > limit
                 if superseded or not replaced:
                     yield tail, replaced, line
+        # Only now, because several readings may be under way at once.
+        self._tails, self._last = tails, last
 
     def _supersession(self) -> dict[int, int]:
         """For each attempt the step beyond which a later one replaced it."""
@@ -332,6 +325,15 @@ def _last_lines(path: Path) -> list[bytes]:
 
 def _newest(segments: list[SegmentName]) -> set[SegmentName]:
     return set({name.rank: name for name in segments}.values())
+
+
+def _is_new(last: dict[tuple[int, int], int], tail: _Tail, line: Line) -> bool:
+    """Tell a line from one written again after a write of which only a part arrived."""
+    writer = (tail.name.attempt, tail.name.rank)
+    if line.seq <= last.get(writer, 0):
+        return False
+    last[writer] = line.seq
+    return True
 
 
 def _step(line: Line) -> int:

@@ -221,28 +221,34 @@ def with_control(
 ) -> Callable[[Any, Control], Awaitable[Any]]:
     """Let a function of one argument be called with two.
 
+    A second parameter with a default is given the control channel only if its name is `control`.
+
     Raises:
         TypeError: It is no coroutine function of one or two arguments.
     """
     name = _name_of(function)
     if not _is_async(function):
         raise TypeError(f"{name} must be a coroutine function: async def {name}(...)")
-    try:
-        inspect.signature(function).bind(None, None)
-    except TypeError:
-        pass
-    else:
-        return function
-    try:
-        inspect.signature(function).bind(None)
-    except TypeError:
-        raise TypeError(f"{name} must take one argument, or two with the control channel") from None
+    signature = inspect.signature(function)
+    named = list(signature.parameters)[1:2] == ["control"] and _binds(signature, 2)
+    if _binds(signature, 1) and not named:
 
-    async def alone(first: object, _control: Control) -> object:
-        result: object = await function(first)
-        return result
+        async def alone(first: object, _control: Control) -> object:
+            result: object = await function(first)
+            return result
 
-    return alone
+        return alone
+    if not _binds(signature, 2):
+        raise TypeError(f"{name} must take one argument, or two with the control channel")
+    return function
+
+
+def _binds(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
 
 
 def _is_async(function: Callable[..., object]) -> bool:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self, TypeVar, cast, get_args
+from typing import Final, Literal, Self, get_args
 
 import torch
 from torch.compiler import is_dynamo_compiling
@@ -50,6 +50,7 @@ from bus import (
     plain_mapping,
     track,
 )
+from runtime._compile import never_compiled, run_as_written
 from runtime._device import DeviceReader, HostValues, Snapshots
 from runtime._identity import Resume, facts, identify, record_end
 from runtime._metrics import Scalar, error_text, sort_metrics
@@ -59,18 +60,6 @@ log = logging.getLogger("runtime")
 _FLOATS_ONLY: Final = frozenset({float})
 _LAST_STEP: Final = 2**53  # the integers that every reader of JSON can hold
 _TIMED: Final = 63  # one call in 64 is timed: two clock readings cost a tenth of a call
-
-
-F = TypeVar("F", bound=Callable[..., object])
-
-
-def _never_compiled(function: F) -> F:
-    """Have torch.compile break its graph at this function instead of tracing into it.
-
-    Like `torch.compiler.disable`, which would import the whole compiler here and now.
-    """
-    wrap = cast("Callable[[F], F]", torch._disable_dynamo)  # type: ignore[attr-defined]  # noqa: SLF001 - see above # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
-    return wrap(function)
 
 
 class Run(Registrar):
@@ -210,6 +199,7 @@ class Run(Registrar):
     ) -> None:
         self.close(error=error)
 
+    @run_as_written
     def log(self, metrics: Mapping[str, Scalar], *, step: int | None = None) -> None:
         """Publish numbers: Python's, numpy's, or tensors with one element on any device.
 
@@ -246,10 +236,12 @@ class Run(Registrar):
         if timed:
             self._bus.latency.add(time.perf_counter_ns() - started)
 
+    @run_as_written
     def params(self, parameters: Mapping[str, object]) -> None:
         """Publish settings of the run; nested structures are kept, secrets masked."""
         self._make(lambda: ParametersLogged(parameters=plain_mapping(dict(parameters))))
 
+    @run_as_written
     def artifact(
         self,
         path: str | os.PathLike[str],
@@ -281,16 +273,19 @@ class Run(Registrar):
             )
         )
 
+    @run_as_written
     def alert(
         self, title: str, text: str = "", *, level: Level = "warning", step: int | None = None
     ) -> None:
         """Publish something a person should look at now; it is written at once."""
         self._make(lambda: AlertRaised(title=title, text=text, level=level, step=step))
 
+    @run_as_written
     def message(self, text: str, *, level: Level = "info", step: int | None = None) -> None:
         """Publish a line for people following the run."""
         self._make(lambda: MessageLogged(text=text, level=level, step=step))
 
+    @run_as_written
     def define_metric(
         self,
         name: str,
@@ -307,6 +302,7 @@ class Run(Registrar):
             )
         )
 
+    @run_as_written
     def publish(self, event: Event) -> None:
         """Publish an event, ours or one of your own; waits for its deciders if it has any.
 
@@ -321,10 +317,12 @@ class Run(Registrar):
             return
         self._bus.publish(event)
 
+    @run_as_written
     def wants(self, kind: type[Event]) -> bool:
         """Whether publishing an event of this class reaches anybody; ask before building it."""
         return self._open and self._bus.wants(kind)
 
+    @run_as_written
     def safe_point(self, step: int) -> Decision:
         """Read the decisions; call it between two steps, when stopping or saving is possible.
 
@@ -332,10 +330,12 @@ class Run(Registrar):
         """
         return self._bus.control.safe_point(step)
 
+    @run_as_written
     def statistics(self) -> Statistics:
         """What the run's machinery has done so far."""
         return self._bus.statistics()
 
+    @run_as_written
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until everything published so far is written; tell whether that happened in time."""
         return self._bus.flush(timeout)
@@ -410,7 +410,7 @@ class Run(Registrar):
         self._closed_because = "in a forked child"
         self._bus.abandon()
 
-    @_never_compiled
+    @never_compiled
     def _log_eagerly(self, metrics: Mapping[str, Scalar], step: int | None) -> None:
         self.log(metrics, step=step)
 

@@ -142,7 +142,8 @@ def compare(rounds: int, peers: Sequence[Peer], plan: Plan) -> Report:
             for outcome in run_round(round_, peers, plan, Path(name)):
                 print(summary(outcome), flush=True)
                 outcomes.append(outcome)
-        machine = describe(Path(name), max(outcome.busy for outcome in outcomes))
+        disturbed = sum(outcome.busy > _IDLE for outcome in outcomes)
+        machine = describe(Path(name), disturbed=disturbed, blocks=len(outcomes))
     assert len(outcomes) == rounds * sum(peer.repeats for peer in peers)
     return build(machine, plan, rounds, outcomes)
 

@@ -17,7 +17,8 @@ class Machine(BaseModel):
 
     Attributes:
         filesystem: Of the folder that the peers wrote to.
-        busy: Highest share of all cores, 0 to 1, that others used in the second before a block.
+        disturbed: Blocks that began although others used more than a tenth of the machine.
+        blocks: All blocks.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
@@ -30,10 +31,11 @@ class Machine(BaseModel):
     filesystem: str
     python: str
     torch: str
-    busy: float
+    disturbed: int
+    blocks: int
 
 
-def describe(folder: Path, busy: float) -> Machine:
+def describe(folder: Path, *, disturbed: int, blocks: int) -> Machine:
     """Describe this machine, and the file system that holds `folder`."""
     return Machine(
         date=datetime.now(UTC).date().isoformat(),
@@ -44,7 +46,8 @@ def describe(folder: Path, busy: float) -> Machine:
         filesystem=_filesystem(folder.resolve()),
         python=platform.python_version(),
         torch=metadata.version("torch"),
-        busy=busy,
+        disturbed=disturbed,
+        blocks=blocks,
     )
 
 

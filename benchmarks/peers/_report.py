@@ -174,7 +174,7 @@ def _machine(machine: Machine) -> str:
     return (
         f"{machine.date}; {machine.cores} cores of {machine.processor}, {machine.memory_gib} GiB, "
         f"{machine.system}, {machine.filesystem}; Python {machine.python}, torch {machine.torch}; "
-        f"before a block, other programs used {machine.busy:.0%} of the machine at most.\n"
+        f"{machine.disturbed} of {machine.blocks} blocks began on a machine that others kept busy.\n"
     )
 
 

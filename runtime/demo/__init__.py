@@ -10,7 +10,12 @@ afterwards   write the report, print the summary (_summary)
 Run it with `hotloop demo` or `python -m runtime.demo`.
 """
 
-from runtime.demo._errors import CorpusMissingError, DemoError, NothingToResumeError
+from runtime.demo._errors import (
+    CorpusMissingError,
+    DemoError,
+    DeviceUnusableError,
+    NothingToResumeError,
+)
 from runtime.demo._options import DemoOptions, Recipe
 from runtime.demo._summary import DecisionTaken, DemoSummary
 from runtime.demo._train import run_demo
@@ -21,6 +26,7 @@ __all__ = [
     "DemoError",
     "DemoOptions",
     "DemoSummary",
+    "DeviceUnusableError",
     "NothingToResumeError",
     "Recipe",
     "run_demo",

@@ -94,7 +94,7 @@ class ProgressDisplay:
             self._tracker.take(event)
             words = _in_words(event)
             if words is not None:
-                self.console.print(words)
+                self.console.print(words, soft_wrap=True)
             elif self._live is None:
                 self._print_line(event.time)
 

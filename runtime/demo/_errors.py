@@ -2,6 +2,7 @@
 
 DemoError
 ├── CorpusMissingError     this Python came without the text to learn
+├── DeviceUnusableError    torch cannot compute there
 └── NothingToResumeError   there is no run to go on with, or nothing left to do in it
 """
 
@@ -20,6 +21,18 @@ class CorpusMissingError(DemoError):
             "this Python has no pydoc_data.topics, the text that the demo learns; "
             "install the complete standard library"
         )
+
+
+class DeviceUnusableError(DemoError):
+    """The device that was asked for does not exist here.
+
+    Attributes:
+        device: Its name.
+    """
+
+    def __init__(self, device: str, why: str) -> None:
+        super().__init__(f"cannot train on {device!r}: {why}")
+        self.device = device
 
 
 class NothingToResumeError(DemoError):

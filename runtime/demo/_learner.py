@@ -98,7 +98,7 @@ class Learner:
         Whatever could trouble a terminal is replaced: an untrained model writes any byte.
         """
         text = self.model.generate(_PROMPT, length=length, seed=self.recipe.seed + self.step)
-        return "".join(each if each.isprintable() or each == "\n" else "·" for each in text)
+        return "".join(each if _is_harmless(each) else "·" for each in text)
 
     def checkpoint(self) -> Checkpoint:
         """All that an unbroken run would know after this step; shares its tensors."""
@@ -118,6 +118,12 @@ class Learner:
         torch.set_rng_state(checkpoint.random_state)
         self.step = checkpoint.step
         self.evaluations = dict(checkpoint.evaluations)
+
+
+def _is_harmless(character: str) -> bool:
+    return character == "\n" or (
+        character.isprintable() and character != "\N{REPLACEMENT CHARACTER}"
+    )
 
 
 def _or_infinity(loss: float) -> float:

@@ -124,7 +124,9 @@ class ByteGPT(nn.Module):
         device = self.token.weight.device
         for _ in range(length):
             logits = self(tokens[:, -self.context :].to(device))[:, -1].cpu()
-            probabilities = functional.softmax(logits / temperature, dim=-1)
+            # Bounded, because a model that diverged has no finite logits; it writes noise instead.
+            bounded = logits.nan_to_num().clamp(-1e3, 1e3)
+            probabilities = functional.softmax(bounded / temperature, dim=-1)
             drawn = torch.multinomial(probabilities, 1, generator=generator)
             tokens = torch.cat((tokens, drawn), dim=1)
         return bytes(map(int, tokens[0])).decode(errors="replace")

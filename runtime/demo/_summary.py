@@ -32,7 +32,7 @@ class DecisionTaken:
         reason: Why.
     """
 
-    step: int | None
+    step: int
     request: str
     by: str
     reason: str
@@ -183,7 +183,7 @@ def _account(summary: DemoSummary) -> str:
 def _decisions(journal: JournalReader) -> Iterable[DecisionTaken]:
     for record in journal.records(types=(DecisionApplied,)):
         if isinstance(event := record.event, DecisionApplied):
-            yield DecisionTaken(event.step, str(event.request["type"]), event.by, event.reason)
+            yield DecisionTaken(event.step or 0, str(event.request["type"]), event.by, event.reason)
 
 
 def _decision_lines(decisions: tuple[DecisionTaken, ...]) -> list[str]:
@@ -193,7 +193,7 @@ def _decision_lines(decisions: tuple[DecisionTaken, ...]) -> list[str]:
     kinds = Counter((each.request, each.by) for each in decisions)
     counted = ", ".join(f"{count} x {what} by {who}" for (what, who), count in kinds.items())
     latest = [
-        f"step {each.step}: {each.request} by {each.by}: {each.reason}"
+        f"step {each.step:,}: {each.request} by {each.by}: {each.reason}"
         for each in decisions[-_DECISIONS_SHOWN:]
     ]
     return [counted, *latest]

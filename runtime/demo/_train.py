@@ -5,13 +5,14 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from bus import CheckpointSaved, Evaluated, TextLogged, find_run
 from runtime._run import Run
 from runtime.demo._checkpoint import Checkpoint, checkpoints, forget_old
 from runtime.demo._display import ProgressDisplay
-from runtime.demo._errors import NothingToResumeError
+from runtime.demo._errors import DeviceUnusableError, NothingToResumeError
 from runtime.demo._learner import Learner
 from runtime.demo._options import DemoOptions
 from runtime.demo._subscribers import attach_subscribers
@@ -33,7 +34,7 @@ def run_demo(options: DemoOptions, *, console: Console | None = None) -> DemoSum
         What is also printed: what was learned, what it cost, what was decided.
 
     Raises:
-        DemoError: There is no text to learn, or nothing to resume.
+        DemoError: There is no text to learn, no such device, or nothing to resume.
         ValueError: An option is out of range.
     """
     console = console or Console()
@@ -121,6 +122,7 @@ class _Start:
 
 
 def _prepare(options: DemoOptions) -> _Start:
+    _check_device(options.device)
     if not options.resume:
         return _Start(Learner(options.recipe(), device=options.device))
     run_dir = find_run(options.name, options.dir)
@@ -137,3 +139,10 @@ def _prepare(options: DemoOptions) -> _Start:
     learner = Learner(recipe, device=options.device)
     learner.restore(checkpoint)
     return _Start(learner, run_dir, checkpoint.step)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+        raise DeviceUnusableError(device, str(error).splitlines()[0]) from error

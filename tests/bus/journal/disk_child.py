@@ -159,7 +159,7 @@ def size_limit(folder: Path) -> Result:
 
 
 def short_writes(folder: Path) -> Result:
-    """A write stops after any byte, with losses told before the repetition; other file afterwards."""
+    """A write stops after any byte; losses are told before it is repeated in another file."""
     bad = []
     for cut in range(1, 420):
         run_dir = folder / str(cut)

@@ -181,9 +181,7 @@ def _kill_one(
     return _Death(owed=max(written, old), published=int(noted[_RETURNED]))
 
 
-def _examine(
-    run_dir: Path, records: list[Record], damage: int, death: _Death
-) -> Iterator[str]:
+def _examine(run_dir: Path, records: list[Record], damage: int, death: _Death) -> Iterator[str]:
     numbers = [r.event.metrics["n"] for r in records if isinstance(r.event, MetricsLogged)]
     if len(numbers) < death.owed:
         yield f"{len(numbers)} events are there, {death.owed} are owed of {death.published}"

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -132,7 +131,7 @@ class TestReadOnlyDisk:
 @pytest.mark.timeout(90)
 class TestShortWrites:
     def test_size_limit(self, in_a_child):
-        """Files that may not grow are followed by others; nothing is lost, torn lines are damage."""
+        """Files that may not grow are followed by others; only torn lines are damage."""
         found = in_a_child("size_limit")
 
         assert found["gaps"] == []
@@ -142,11 +141,11 @@ class TestShortWrites:
         assert 1 <= found["damage"] < found["segments"]
 
     def test_any_byte(self, in_a_child):
-        """Wherever a write stops, every event is read once, gaps keep their count, the order holds."""
+        """Wherever a write stops, every event is read once, in order, with the gaps."""
         assert in_a_child("short_writes")["bad"] == []
 
     def test_any_byte_in_one_file(self, on_a_disk):
-        """The same when the disk was full and the same file goes on, also if only a newline lacks."""
+        """The same in one file on a full disk, also where only a newline is missing."""
         found = on_a_disk("torn_in_place")
 
         assert found["bad"] == []
@@ -253,7 +252,7 @@ class TestDeletion:
 class TestQuota:
     """The size quota unlinks whole old segments."""
 
-    def test_exact_gap(self, tmp_path, read):
+    def test_exact_gap(self, tmp_path):
         """What is read and what the gaps say is everything; no segment is cut; the size holds."""
         journal = Journal(
             tmp_path / "journal", rank=0, attempt=1, segment_bytes=1000, quota_bytes=5000
@@ -291,7 +290,9 @@ class TestQuota:
         """Their files count, too, whatever torn lines and gaps they hold; run.json stays."""
         RunInfo.new("r", None).save(tmp_path)
         events = [MetricsLogged(metrics={"loss": 1.0}, step=step) for step in range(50)]
-        write_journal(tmp_path, [Gap(reason="queue full", count=30), *events], segment_bytes=100_000)
+        write_journal(
+            tmp_path, [Gap(reason="queue full", count=30), *events], segment_bytes=100_000
+        )
         old = tmp_path / "journal" / "rank0-a1-000001.jsonl"
         with old.open("ab") as file:
             file.write(b'\n{"crc":"1234')
@@ -333,7 +334,7 @@ class TestQuota:
         (tmp_path / "journal").mkdir()
         (tmp_path / "journal" / "rank0-a0-000001.jsonl").mkdir()  # a folder cannot be unlinked
         append(journal, range(50))
-        os.rmdir(tmp_path / "journal" / "rank0-a0-000001.jsonl")
+        (tmp_path / "journal" / "rank0-a0-000001.jsonl").rmdir()
 
         records, _ = read(tmp_path)
 

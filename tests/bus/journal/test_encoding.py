@@ -370,8 +370,8 @@ class TestPlain:
 
     def test_structures(self):
         """Models, dataclasses, enums, paths, sets and numpy's numbers keep their structure."""
-        settings_ = Settings(rate=0.1, api_key=SecretStr("abc"), password="xyz")
-        options = Options(rate=0.2, where=Path("/a/b"), hf_token="abc")
+        settings_ = Settings(rate=0.1, api_key=SecretStr("abc"), password="xyz")  # noqa: S106 - a dummy
+        options = Options(rate=0.2, where=Path("/a/b"), hf_token="abc")  # noqa: S106 - a dummy
 
         assert plain(settings_) == {"rate": 0.1, "api_key": MASK, "password": MASK}
         assert plain(options) == {"rate": 0.2, "where": "/a/b", "hf_token": MASK, "mode": "loss"}
@@ -454,7 +454,8 @@ class TestSecrets:
         """Values of options, beside or behind them, and assignments."""
         command = [
             "train.py", "--lr", "0.1", "--api-key", "abc", "--hf_token=def", "--verbose",
-            "WANDB_API_KEY=ghi", "--db", "postgres://u:p@h/d", "--password", "--next", "x", "\ud800",
+            "WANDB_API_KEY=ghi", "--db", "postgres://u:p@h/d", "--password", "--next", "x",
+            "\ud800",
         ]  # fmt: skip
 
         assert masked_command(command) == [

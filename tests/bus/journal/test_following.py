@@ -6,15 +6,46 @@ import time
 
 import pytest
 
+from bus import MetricsLogged
 from bus._reader import JournalReader, Record
+
+
+def test_goes_on_where_reading_stopped(tmp_path, write_journal):
+    """Whatever a reading to the end has shown, polling does not show again, and nothing else."""
+    events = [MetricsLogged(metrics={"a": 1.0}, step=step) for step in range(10)]
+    write_journal(tmp_path, events[:4])
+    reader = JournalReader(tmp_path)
+
+    whole = [record.event.step for record in reader.records()]
+    write_journal(tmp_path, events[4:], attempt=2)
+    new = [record.event.step for record in reader.poll()]
+
+    assert (whole, new) == ([0, 1, 2, 3], [4, 5, 6, 7, 8, 9])
+    assert reader.poll() == []
+    write_journal(tmp_path, events[:1], attempt=3)
+    assert [row.data["step"] for row in reader.poll_rows()] == [0]
+
+
+def test_readings_do_not_disturb_each_other(tmp_path, write_journal):
+    """Several readings of one reader may be under way at once; each shows everything."""
+    events = [MetricsLogged(metrics={"a": 1.0}, step=step) for step in range(50)]
+    write_journal(tmp_path, events, segment_bytes=500, flush_every=3)
+    reader = JournalReader(tmp_path)
+    steps: list[tuple[object, object]] = []
+
+    for record, row in zip(reader.records(), reader.rows(), strict=True):
+        assert len(reader.attempts) == 1
+        assert len(list(reader.rows())) == 50
+        steps.append((record.event.step, row.data["step"]))
+
+    assert steps == [(step, step) for step in range(50)]
+    assert reader.poll() == []
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("segment_bytes", [700, 1 << 20])
-def test_polling_while_two_ranks_write(
-    start_script, tmp_path, eventually, soak, segment_bytes
-):
+def test_polling_while_two_ranks_write(start_script, tmp_path, eventually, soak, segment_bytes):
     """Never damage, never an event twice or out of order, in the end every one."""
     count = 3000 * soak
     (tmp_path / "journal").mkdir()

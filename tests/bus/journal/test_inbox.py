@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
 import pytest
 from hypothesis import given, settings
@@ -45,7 +46,7 @@ class Taker:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> "Taker":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -182,6 +183,35 @@ class TestSignalHandlers:
             assert not taker.lost
 
 
+@pytest.mark.parametrize("durability", ["interval", "write"])
+def test_signal_handler_publishes_while_its_thread_writes(
+    tmp_path, interruptions, soak, durability
+):
+    """Also in the middle of a flush or of a write: every event is in the journal once."""
+    options = BusOptions(durability=durability, flush_interval=0.01, on_full="block")
+    bus = Bus(tmp_path / "journal", options=options)
+    handled = iter(range(1_000_000_000))
+    count = 1000 * soak
+
+    def handle() -> None:
+        bus.publish(AlertRaised(title="t", step=next(handled)))
+
+    stop = interruptions(handle)
+    for step in range(count):
+        bus.publish_metrics((1.0, step, {"loss": 1.0}))
+        if step % 5 == 0:
+            bus.flush(0.05)
+    stop.set()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    by_handler = next(handled)
+    bus.close(10)
+
+    asserter = JournalAsserter(tmp_path).complete()
+    assert [event.step for event in asserter.of(MetricsLogged)] == list(range(count))
+    alerts = [event.step for event in asserter.of(AlertRaised)]
+    assert sorted(alerts, key=lambda step: step or 0) == list(range(by_handler))
+
+
 class TestBounds:
     """What may wait is bounded in number and, for heavy items, in bytes."""
 
@@ -266,7 +296,7 @@ class TestBlocking:
             assert steps == list(range(count))
 
     def test_closing_frees_who_waits(self, eventually):
-        """A publisher that waits for room when the inbox closes goes on, and its item is counted."""
+        """Who waits for room when the inbox closes goes on, and the item is counted."""
         inbox = Inbox(max_events=1, max_bytes=1000, on_full="block")
         inbox.put((0.0, None, {}))
         waiting = threading.Thread(target=inbox.put, args=((0.0, None, {}),))

@@ -39,14 +39,21 @@ numbers = st.floats()
 steps = st.none() | st.integers(0, 2**63)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.integers(-(10**60), 10**60) | finite | well_formed,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(10**60), 10**60)
+    | finite
+    | well_formed,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(well_formed, inner, max_size=4),
     max_leaves=8,
 )
 json_objects = st.dictionaries(well_formed, json_values, max_size=4)
 
 
-def values_of(annotation: object, *, positive: bool) -> st.SearchStrategy[object]:
+def values_of(  # noqa: PLR0911 - a list of cases
+    annotation: object, *, positive: bool
+) -> st.SearchStrategy[object]:
     """What a field of the catalogue may hold."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation in (JsonObject, dict[str, JsonValue]):
@@ -201,7 +208,9 @@ class TestEncoding:
         assert isinstance(metrics, MetricsLogged)
         assert repr(metrics.metrics["a"]) == repr(value)
         assert isinstance(free, ParametersLogged)
-        assert free.parameters == {"a": [{"nan": "NaN", "inf": "Infinity"}.get(str(value), "-Infinity")]}
+        assert free.parameters == {
+            "a": [{"nan": "NaN", "inf": "Infinity"}.get(str(value), "-Infinity")]
+        }
 
     def test_changed_class(self):
         """Fields that a class no longer accepts come back as an unknown event, intact."""
@@ -224,7 +233,7 @@ class TestEncoding:
         assert read.fields == {"a": 1}
 
     def test_what_nobody_could_read_back_is_refused(self):
-        """An integer beyond Python's limit is an error where it is written, not where it is read."""
+        """An integer beyond Python's limit fails where it is written, not where it is read."""
         with pytest.raises(ValueError, match="out of range"):
             encode(ParametersLogged(parameters={"n": 10**5000}))
         digits = ParametersLogged(parameters={"text": "9" * 5000})
@@ -243,7 +252,7 @@ class TestJournal:
     def test_every_event_in_order(
         self, make_folder, write_journal, events, segment_bytes, flush_every
     ):
-        """Events of every kind, in segments of any size, come back once, in order, numbered from 1."""
+        """Events of every kind, in segments of any size, come back once and in order."""
         run_dir = write_journal(
             make_folder(), events, segment_bytes=segment_bytes, flush_every=flush_every
         )
@@ -256,7 +265,8 @@ class TestJournal:
         assert reader.damage == 0
         assert [record.seq for record in records] == list(range(1, len(events) + 1))
         assert all(same(r.event, e) for r, e in zip(records, events, strict=True))
-        assert reader.poll() == records or any("nan" in repr(event) for event in events)
+        followed = JournalReader(run_dir).poll()
+        assert all(same(f.event, e) for f, e in zip(followed, events, strict=True))
         rows = list(reader.rows())
         assert [(row.seq, row.data["type"]) for row in rows] == [
             (record.seq, record.event.type) for record in records
@@ -265,7 +275,7 @@ class TestJournal:
 
     @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.integers(1, 60), st.integers(1, 1500), st.integers(1, 10))
-    def test_segments(self, make_folder, write_journal, read, count, segment_bytes, flush_every):
+    def test_segments(self, make_folder, write_journal, count, segment_bytes, flush_every):
         """Files are numbered from 1, closed once full, and hold whole lines only."""
         events = [MetricsLogged(metrics={"n": float(i)}, step=i) for i in range(count)]
         run_dir = write_journal(
@@ -278,9 +288,9 @@ class TestJournal:
         assert [file.name for file in files] == names
         assert all(file.stat().st_size >= segment_bytes for file in files[:-1])
         assert all(file.read_bytes().endswith(b"}\n") for file in files)
-        records, damage = read(run_dir)
-        assert damage == 0
-        assert [r.event.step for r in records] == list(range(count))
+        reader = JournalReader(run_dir)
+        assert [record.event.step for record in reader.records()] == list(range(count))
+        assert reader.damage == 0
 
     def test_integers_beyond_64_bits(self, tmp_path, write_journal):
         """The fast path gives huge integers back exactly, too."""

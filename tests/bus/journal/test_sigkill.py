@@ -25,5 +25,5 @@ def sigkill() -> ModuleType:
 @pytest.mark.timeout(2000)
 @pytest.mark.parametrize(("durability", "count"), [("interval", 8), ("write", 6)])
 def test_sigkill(sigkill, soak, durability, count):
-    """Nothing written is lost, nor what is older than a flush; `durability="write"` loses nothing."""
+    """Nothing written is lost, nor older than a flush; `durability="write"` loses nothing."""
     assert sigkill.run_sigkill_trials(count * soak, seed=20_260_101, durability=durability) == []

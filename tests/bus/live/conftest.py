@@ -148,7 +148,7 @@ class Interpreter:
 
     def __init__(self) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
-        self._server = subprocess.Popen(
+        self._server = subprocess.Popen(  # noqa: S603 - our own interpreter and script
             [sys.executable, "-c", _SERVER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

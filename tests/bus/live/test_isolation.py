@@ -51,7 +51,7 @@ def never_ends(bus: Bus, release: Flag) -> None:
     async def never_ends(events: EventStream[Event]) -> None:
         async for _event in events:
             pass
-        while not release.is_set():
+        while not release.is_set():  # noqa: ASYNC110 - set by another thread
             await asyncio.sleep(0.005)
 
 
@@ -115,7 +115,7 @@ def leaks_tasks(bus: Bus, release: Flag) -> None:
     tasks = set()
 
     async def endless() -> None:
-        while not release.is_set():
+        while not release.is_set():  # noqa: ASYNC110 - set by another thread
             await asyncio.sleep(0.01)
 
     async def fatal() -> None:
@@ -185,9 +185,9 @@ EVERYBODY = [
 
 @pytest.mark.parametrize("misbehave", EVERYBODY)
 def test_journal_and_neighbours_get_everything(
-    bus, journal, publish, release, eventually, misbehave: Misbehave
+    *, bus, journal, publish, release, eventually, misbehave: Misbehave
 ):
-    """The journal is complete before the nuisance ends; a neighbour then receives everything too."""
+    """The journal is complete before the nuisance ends; a neighbour then receives it all too."""
     before, after = Recorder(), Recorder()
     bus.subscribe(MetricsLogged, name="before")(before)
     misbehave(bus, release)
@@ -232,7 +232,7 @@ def test_failing_does_not_delay_closing(bus, publish, release, misbehave: Misbeh
 class TestFailures:
     @pytest.mark.parametrize("failing", [each for each in FAIL if each != "at once"])
     def test_the_first_is_logged_with_its_traceback_and_journalled(
-        self, bus, journal, publish, release, caplog, failing
+        self, *, bus, journal, publish, release, caplog, failing
     ):
         """One record in the log and one event per subscriber, however often it fails."""
         FAIL[failing](bus, release)

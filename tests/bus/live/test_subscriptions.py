@@ -91,7 +91,7 @@ class TestForms:
         assert bus.control.safe_point(1).stop
 
     def test_callable_objects_methods_and_partial_functions_subscribe(self, bus, publish):
-        """Anything asynchronous to call will do; partial functions keep the name of what they wrap."""
+        """Anything asynchronous to call will do; a partial function is named for what it wraps."""
         seen = []
 
         class Handler:
@@ -121,6 +121,28 @@ class TestForms:
 
         assert sorted(seen) == [("method", 0), ("object", 0), ("partial", 0), ("partial object", 0)]
         assert set(bus.statistics().subscribers) == {"Handler", "method", "collect", "Tagger"}
+
+    def test_a_parameter_with_a_default_keeps_it(self, bus, publish):
+        """Only a second parameter that needs a value, or is called control, gets the channel."""
+        given = {}
+
+        for number in (1, 2):
+
+            @bus.on(MetricsLogged)
+            async def bound(_event: Event, number: int = number) -> None:
+                given[number] = True
+
+        @bus.on(MetricsLogged)
+        async def optional(_event: Event, control: Control | None = None) -> None:
+            given["control"] = control
+
+        @bus.on(MetricsLogged)
+        async def variable(*arguments: object) -> None:
+            given["arguments"] = len(arguments)
+
+        publish(1)
+        bus.close(10)
+        assert given == {1: True, 2: True, "control": bus.control, "arguments": 1}
 
     def test_the_decorators_give_the_function_back(self, bus):
         """A decorated function can still be called and tested by itself."""
@@ -408,7 +430,7 @@ class TestLiveOnly:
         assert bus.wants(StepEnded)
 
     def test_it_is_neither_published_unasked_nor_ever_journalled(self, bus: Bus, journal):
-        """Without a subscriber it does not even enter the queue; with one it stays out of the file."""
+        """Without a subscriber it enters no queue; with one it still stays out of the file."""
         before = bus.statistics().published
         bus.publish(StepEnded(step=1))
         assert bus.statistics().published == before
