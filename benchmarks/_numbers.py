@@ -1,11 +1,12 @@
-"""Percentiles, and ratios of alternating blocks with the spread of equal blocks beside them."""
+"""Percentiles, and ratios of alternating blocks with those of equal blocks beside them."""
 
 import itertools
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-Spread = tuple[float, float]
+Interval = tuple[float, float]
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
@@ -37,16 +38,14 @@ class Ratio:
 
     Attributes:
         median: Of the ratios of each block to the mean of its two neighbours.
-        spread: 10th and 90th percentile of those ratios.
-        same: The same two percentiles for blocks of the other kind among themselves (A/A). A
-            ratio within them says nothing.
-        blocks: How many ratios.
+        interval: Where that median lies with 95 % confidence.
+        same: The same interval for blocks of the other kind among themselves (A/A). A ratio in
+            there says nothing.
     """
 
     median: float
-    spread: Spread
-    same: Spread
-    blocks: int
+    interval: Interval
+    same: Interval
 
     @classmethod
     def of(cls, measured: Sequence[float], base: Sequence[float]) -> "Ratio":
@@ -62,11 +61,12 @@ class Ratio:
         ratios = [2 * each / sum(pair) for each, pair in zip(measured, pairs, strict=True)]
         triples = zip(base, base[1:], base[2:], strict=False)
         same = [2 * middle / (left + right) for left, middle, right in triples]
-        return cls(statistics.median(ratios), _spread(ratios), _spread(same), len(ratios))
+        return cls(statistics.median(ratios), _interval(ratios), _interval(same))
 
 
-def _spread(ratios: Sequence[float]) -> Spread:
+def _interval(ratios: Sequence[float]) -> Interval:
+    """A median's 95 % interval from order statistics, which assume no distribution."""
     ordered = sorted(ratios)
-    if not ordered:
-        return (1.0, 1.0)
-    return quantile(ordered, 0.1), quantile(ordered, 0.9)
+    reach = 0.98 * math.sqrt(len(ordered))
+    low, high = math.floor(len(ordered) / 2 - reach), math.ceil(len(ordered) / 2 + reach)
+    return ordered[max(0, low)], ordered[min(len(ordered) - 1, high)]

@@ -111,8 +111,8 @@ def bare_calls(kind: Values, events: deque[BaseModel]) -> tuple[Call, Call]:
             lambda metrics, step: events.append(Plain(step=step, metrics=read(metrics))),
         )
     return (
-        lambda metrics, step: events.append(MetricsLogged(step=step, metrics=metrics)),  # type: ignore[arg-type]  # floats
-        lambda metrics, step: events.append(Plain(step=step, metrics=metrics)),  # type: ignore[arg-type]  # floats
+        lambda metrics, step: events.append(MetricsLogged(step=step, metrics=metrics)),
+        lambda metrics, step: events.append(Plain(step=step, metrics=metrics)),
     )
 
 

@@ -3,7 +3,7 @@
 import random
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -17,7 +17,7 @@ from runtime import Run, Scalar
 
 NAMES: Final = ("loss", "accuracy", "grad_norm", "lr", "tokens_per_second", "step_time")
 
-Metrics: TypeAlias = "dict[str, Scalar]"
+Metrics: TypeAlias = "Mapping[str, Scalar]"
 Values: TypeAlias = Literal["floats", "integer", "tensors"]
 Audience: TypeAlias = Literal["reading", "sleeping", "spinning", "raising"]
 
@@ -47,7 +47,7 @@ class Case:
     fill: bool = False
 
 
-_SMALL_MEMORY: Final = BusOptions(buffer_bytes=1 << 18)
+_SMALL_MEMORY: Final = BusOptions(buffer_bytes=1 << 20)
 
 CASES: Final[dict[str, Case]] = {
     "no subscriber": Case(),

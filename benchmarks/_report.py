@@ -24,11 +24,12 @@ def verdict(met: bool) -> str:
 
 
 def write(name: str, parts: Sequence[str], *, quick: bool) -> None:
-    """Print a report; keep it as `results/<name>.md`, a quick one under a name of its own."""
+    """Print a report; keep it as `results/<name>.md` unless it was quick."""
     text = "\n\n".join(parts) + "\n"
     print(text)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}{'-quick' if quick else ''}.md").write_text(text, encoding="utf-8")
+    if not quick:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

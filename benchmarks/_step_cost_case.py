@@ -87,7 +87,7 @@ def logging_block(step: Callable[[], None], folder: Path, plan: Plan, result: Re
     with Run(name="bench", dir=folder) as run:
         for number in range(plan.subscribers):
             run.subscribe(MetricsLogged, name=f"idle-{number}")(_reading)
-        Block(step, plan.model_copy(update={"seconds": 0.1})).run(
+        Block(step, plan.model_copy(update={"seconds": 0.05})).run(
             lambda metrics, number: run.log(metrics, step=number)
         )
         run.flush()

@@ -45,8 +45,9 @@ back, {flooded:,} calls a block; the writer catches up between blocks (but for t
 *bare* is `deque.append(MetricsLogged(step=..., metrics=...))`, *plain* the same with a pydantic
 model of the same fields and none of our checks. Their blocks alternate with ours in the same
 process; a ratio is the median over {rounds} blocks of our p50 to the mean p50 of the bare blocks
-before and after it. *A/A* is where 80 % of the bare blocks' own ratios lie: a ratio in there says
-nothing. Percentiles are over all calls of a case; each case is a process of its own.
+before and after it. *A/A* is where the same median lies (95 %) for the bare blocks among
+themselves: a ratio in there says nothing. Percentiles are over all calls of a case; each case is
+a process of its own.
 
 *Idle* subscribers read every event and do nothing. *Sleeps* and *computes* hold the loop thread
 5 ms of every 15, without and with the GIL. *Full queue*: 64 events, and the writer looks once a
@@ -143,7 +144,7 @@ def measure_case(case: str, plan: Plan) -> Result:
 def main() -> None:
     """Measure the cases and write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few seconds a case")
+    parser.add_argument("--quick", action="store_true", help="seconds a case; prints, writes not")
     parser.add_argument("cases", nargs="*", metavar="CASE", help="only these; prints, writes not")
     arguments = parser.parse_args()
     plan = QUICK if arguments.quick else FULL

@@ -66,13 +66,8 @@ class BusOptions:
             raise ValueError(f'on_full={self.on_full!r} must be "drop_oldest" or "block"')
         if self.fsync is not None and self.fsync <= 0:
             raise ValueError(f"fsync={self.fsync} must be seconds above 0, or None")
-        for name in (
-            "queue_events",
-            "queue_bytes",
-            "device_events",
-            "buffer_bytes",
-            "segment_bytes",
-        ):
+        sizes = ("queue_events", "queue_bytes", "device_events", "buffer_bytes", "segment_bytes")
+        for name in sizes:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
 
@@ -293,14 +288,10 @@ class Bus(Registrar):
         self._writer.drain(deadline - reserve / 2, device_deadline=deadline - reserve)
         self._settle(min(deadline - reserve / 2, time.monotonic() + timeout / 3))
         self._writer.drain(deadline - reserve / 4, device_deadline=deadline - reserve / 3)
-        self._inbox.put_last(last() if last is not None else None)
+        self._end(last() if last is not None else None, deadline)
         self._writer.drain(deadline)
         abandoned = self._live.finish(min(deadline, time.monotonic() + timeout / 3))
-        unread = {
-            each.name: each.dropped[UNREAD]
-            for each in self._live.subscriptions
-            if each.dropped[UNREAD]
-        }
+        unread = {s.name: n for s in self._live.subscriptions if (n := s.dropped[UNREAD])}
         ended = self._writer.stop(max(deadline, time.monotonic() + 0.2))
         unwritten = self._inbox.pending + (self._journal.pending if self._journal else 0)
         return Account(
@@ -321,6 +312,18 @@ class Bus(Registrar):
         self._inbox.closed = True
         self._lock = threading.Lock()  # another thread may have held it at the fork
         self.control.abandon("this is a forked child of the run's process")
+
+    def _end(self, last: Event | None, deadline: float) -> None:
+        self._writer.last = last
+        # A publishing thread that writes itself is either done before, or sees that it is over.
+        journal = self._journal
+        left = max(0.0, deadline - time.monotonic())
+        locked = journal is not None and journal.lock.acquire(timeout=left)
+        try:
+            self._inbox.put_last(last)
+        finally:
+            if journal is not None and locked:
+                journal.lock.release()
 
     def _settle(self, deadline: float) -> None:
         """Let subscribers read and publish until nothing moves, then end those that may end."""
@@ -351,12 +354,17 @@ class Bus(Registrar):
             encoded = encode(event)
         except Exception:  # noqa: BLE001 - the writer meets it again and counts it
             return False
-        if not self._journal.write_through(encoded, event.time, keep=event.lifecycle):
+        if not self._write_through(encoded, event.time, keep=event.lifecycle):
             return False
         self._inbox.put(Journalled(event))
         if event.urgent:
             self._inbox.wake.set()
         return True
+
+    def _write_through(self, encoded: bytes, made: float, *, keep: bool = False) -> bool:
+        assert self._journal is not None
+        with self._journal.lock:
+            return not self._inbox.closed and self._journal.write_through(encoded, made, keep=keep)
 
     def _write_draft(self, draft: MetricsDraft) -> int:
         journal = self._journal
@@ -365,7 +373,7 @@ class Bus(Registrar):
         encoded = self._writer.encode_draft(draft)
         if encoded is None:
             return 0
-        if not journal.write_through(encoded, draft[0]):
+        if not self._write_through(encoded, draft[0]):
             return self._inbox.put(draft)
         return self._inbox.put(Journalled(draft))
 

@@ -26,6 +26,8 @@ log = logging.getLogger("bus")
 
 _BATCH: Final = 512
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_MARGIN: Final = 64
+"""Part of the buffer that is emptied at once, because telling of a loss costs more than writing."""
 _FIRST_RETRY: Final = 0.25
 _LAST_RETRY: Final = 5.0
 _GAP_LINE: Final = re.compile(rb'[^\n]{18}"v":\d+,"seq":\d+,"type":"gap",[^\n]*"count":(\d+)')
@@ -195,7 +197,8 @@ class Journal:
     def _make_room(self) -> None:
         kept: list[_Entry] = []
         dropped: list[_Entry] = []
-        while self._pending and self._pending_bytes > self._buffer_bytes:
+        target = self._buffer_bytes - self._buffer_bytes // _MARGIN
+        while self._pending and self._pending_bytes > target:
             entry = self._pending.popleft()
             (kept if entry.keep else dropped).append(entry)
             self._pending_bytes -= 0 if entry.keep else len(entry.encoded)

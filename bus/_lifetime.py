@@ -33,6 +33,7 @@ def track(closable: Closable) -> None:
     """Close it at exit unless `forget` was called before, and tell it of forks."""
     if not _installed[0]:
         _installed[0] = True
+        _owner[0] = os.getpid()  # a launcher may have imported this and forked since
         os.register_at_fork(after_in_child=_after_fork)
         _at_exit(_close_all)
     _open.add(closable)

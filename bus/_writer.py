@@ -65,6 +65,8 @@ class Writer:
         self.lag_seconds = 0.0
         self.written_through = 0
         self.lost: Counter[str] = Counter()
+        self.last: Event | None = None
+        self._over = False
         self._inbox = inbox
         self._journal = journal
         self._live = live
@@ -144,11 +146,18 @@ class Writer:
                 break
             self.lag_seconds = max(0.0, time.time() - time_of(items[0][1]))
             for _, item in items:
-                self._accept(item)
+                if self._over:
+                    self.lost[LATE] += 1
+                else:
+                    self._accept(item)
+                    self._over = item is self.last
             self._write()
             self.written_through = items[-1][0]
         for arrival in self._side.arrived():
-            self._accept_arrival(arrival)
+            if self._over:
+                self.lost[LATE] += 1
+            else:
+                self._accept_arrival(arrival)
         if any(_over(errand.device_deadline) for errand in errands):
             self._side.give_up()
         self._note_unanswered()
@@ -179,7 +188,8 @@ class Writer:
             self._side.add(DeferredMetrics(made, step, metrics, frozenset(metrics), None))
         elif (encoded := self.encode_draft(draft)) is not None:
             self._append(encoded, draft[0])
-            self._show(draft)
+            if self._live.subscriptions:
+                self._show(draft)
 
     def _accept_arrival(self, arrival: Arrival) -> None:
         draft = (arrival.time, arrival.step, arrival.metrics)
@@ -238,6 +248,9 @@ class Writer:
         self._live.notify()
 
     def _gap(self, reason: str, made: float, count: int = 1, last: float | None = None) -> None:
+        if self._over:
+            self.lost[reason] += count
+            return
         gap = Gap(reason=reason, count=count, first_time=made, last_time=last or made)
         if self._journal is not None:
             self._journal.record_gap(gap)
@@ -247,8 +260,8 @@ class Writer:
 
     def _note_losses(self) -> None:
         for loss in self._inbox.take_losses():
-            if loss.reason == LATE:  # counted only: the journal ends with RunEnded
-                self.lost[LATE] += loss.count
+            if loss.reason.startswith(LATE):  # counted only: the journal ends with RunEnded
+                self.lost[loss.reason] += loss.count
                 continue
             self._gap(loss.reason, loss.first_time, loss.count, loss.last_time)
 

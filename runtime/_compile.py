@@ -33,8 +33,8 @@ def run_as_written(function: F) -> F:
             eval_frame,
         )
 
-        skip = eval_frame._FrameAction.SKIP  # noqa: SLF001 - torch has no public name for it
-        strategy = eval_frame._FrameExecStrategy(skip, skip)  # noqa: SLF001 - as above
+        skip = eval_frame._FrameAction.SKIP  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - no public name
+        strategy = eval_frame._FrameExecStrategy(skip, skip)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - as above
         eval_frame.set_code_exec_strategy(plain.__code__, strategy)
     except (ImportError, AttributeError):  # pragma: no cover - depends on torch's version
         pass

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self, get_args
 
-import torch
 from torch.compiler import is_dynamo_compiling
 
 from bus import (

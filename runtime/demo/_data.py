@@ -40,7 +40,8 @@ class Corpus:
         Returns:
             Inputs and the bytes that follow them, both int64 of shape `(size, context)`.
         """
-        generator = torch.Generator().manual_seed((seed << 32) + step)
+        # Torch's generator looks at 32 bits alone, so both share them.
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**32)
         starts = torch.randint(len(self.train) - context, (size, 1), generator=generator)
         return _inputs_and_targets(self.train[starts + torch.arange(context + 1)])
 

@@ -189,7 +189,7 @@ def _examine(run_dir: Path, records: list[Record], damage: int, death: _Death) -
         yield f"{len(numbers)} events are there, {death.published} were published"
     if numbers != [float(number) for number in range(len(numbers))]:
         yield "events are missing in between, twice, or out of order"
-    if [record.seq for record in records] != list(range(1, len(numbers) + 2)):
+    if [record.seq for record in records] != list(range(1, len(records) + 1)):
         yield "positions have holes"
     if damage:
         yield f"{damage} lines are damaged, though an open last line is none"
@@ -198,7 +198,7 @@ def _examine(run_dir: Path, records: list[Record], damage: int, death: _Death) -
 
 
 def _go_on(run_dir: Path, before: list[Record], chance: random.Random) -> Iterator[str]:
-    kept = chance.randrange(len(before))
+    kept = chance.randrange(max(1, len(before)))  # it may have been killed before any flush
     with Run("victim", resume=run_dir, from_step=kept) as run:
         for number in range(5):
             run.log({"n": float(number)}, step=kept + 1 + number)

@@ -47,7 +47,8 @@ def test_readings_do_not_disturb_each_other(tmp_path, write_journal):
 @pytest.mark.parametrize("segment_bytes", [700, 1 << 20])
 def test_polling_while_two_ranks_write(start_script, tmp_path, eventually, soak, segment_bytes):
     """Never damage, never an event twice or out of order, in the end every one."""
-    count = 3000 * soak
+    # Thousands of tiny files would measure directories.
+    count = 3000 * soak if segment_bytes > 1000 else 2000
     (tmp_path / "journal").mkdir()
     reader = JournalReader(tmp_path)
     seen: list[Record] = []

@@ -117,9 +117,11 @@ class Ended:
 
 
 _SERVER = """
-import os, sys
+import gc, os, sys
 import torch, runtime
 runtime.Run
+gc.collect()
+gc.freeze()  # a child that looks through all of torch at its end would copy it first
 for line in sys.stdin:
     script, out, err = line.rstrip("\\n").split("\\t")
     sys.stdout.flush()

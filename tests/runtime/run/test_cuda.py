@@ -1,5 +1,6 @@
 """Reading CUDA scalars: nothing waits for the device, and every value is the call's."""
 
+import contextlib
 import math
 import threading
 
@@ -46,28 +47,31 @@ def busy():
 
 @pytest.fixture
 def no_sync():
-    """Let every wait for the device on any thread raise."""
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    yield
-    torch.cuda.set_sync_debug_mode("default")
+    """Within this context every wait for the device raises."""
+
+    @contextlib.contextmanager
+    def forbid():
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    return forbid
 
 
-@pytest.mark.usefixtures("no_sync")
-def test_no_wait_for_64_scalars(new_run, logged, busy):
+def test_no_wait_for_64_scalars(new_run, logged, busy, no_sync):
     """64 scalars are taken while the device is busy; the values are bit-equal when they come."""
-    torch.cuda.set_sync_debug_mode("default")
     values = [1 / (number + 3) for number in range(64)]
     tensors = {f"m{number}": on_device(value) for number, value in enumerate(values)}
     run = new_run(strict=True, close_timeout=60)
     run.log(tensors, step=0)
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    busy()
-    for step in range(1, 11):
-        run.log(tensors, step=step)
-    still_busy = not torch.cuda.current_stream().query()
-    torch.cuda.set_sync_debug_mode("default")
+    with no_sync():
+        busy()
+        for step in range(1, 11):
+            run.log(tensors, step=step)
+        still_busy = not torch.cuda.current_stream().query()
     run.close()
 
     assert still_busy, "run.log waited for the device"
@@ -255,7 +259,7 @@ class TestGraphs:
         assert "after replay" in run.statistics().rejected["loss"]
         assert loss.item() >= 1
 
-    def test_polling_leaves_a_global_capture_alone(self, new_run, logged, busy):
+    def test_polling_leaves_a_global_capture_alone(self, new_run, logged):
         """While values are waiting the writer polls; captures on the training thread succeed."""
         run = new_run(flush_interval=0.001, close_timeout=60)
         loss = torch.zeros((), dtype=torch.float64, device="cuda")

@@ -122,7 +122,7 @@ class TestDetails:
         assert policy.reason(Patience(0.91, 40, 3)) == (
             "acc has not improved in 3 evaluations (best 0.91 at step 40)"
         )
-        assert policy.reason(Patience(None, None, 3)).endswith("(best never a number)")
+        assert policy.reason(Patience(None, None, 3)).endswith("(never a number)")
 
     @pytest.mark.parametrize(
         ("options", "message"),
