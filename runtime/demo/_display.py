@@ -22,7 +22,7 @@ from bus import (
     MessageLogged,
     MetricsLogged,
 )
-from runtime._run import Run
+from runtime import Run
 from runtime.demo._logs import LogsAbove
 from runtime.demo._options import Recipe
 from runtime.demo._progress import Progress, ProgressTracker, sparkline

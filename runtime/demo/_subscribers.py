@@ -3,8 +3,7 @@
 import math
 
 from bus import Control, Evaluated, EventStream, MetricsLogged, Save, Stop
-from runtime._policies import EarlyStopping, Patience
-from runtime._run import Run
+from runtime import EarlyStopping, Patience, Run
 from runtime.demo._learner import Learner
 
 _WORTHWHILE = 1e-3
@@ -16,7 +15,6 @@ def attach_subscribers(run: Run, learner: Learner) -> None:
 
     The deciders go on from the evaluations there are, so a resumed run decides as an unbroken one.
     """
-    evaluations = dict(learner.evaluations)  # the learner goes on changing its own
 
     @run.subscribe(MetricsLogged, when=lambda event: "train/loss" in event.metrics)
     async def stop_on_divergence(events: EventStream[MetricsLogged], control: Control) -> None:
@@ -26,7 +24,7 @@ def attach_subscribers(run: Run, learner: Learner) -> None:
                 control.request(Stop(reason=f"loss is {loss} at step {event.step}"))
                 return
 
-    best = min(evaluations.values(), default=math.inf)
+    best = min(learner.evaluations.values(), default=math.inf)
 
     @run.decider(Evaluated)
     async def save_the_best(event: Evaluated) -> Save | None:
@@ -39,6 +37,6 @@ def attach_subscribers(run: Run, learner: Learner) -> None:
 
     policy = EarlyStopping(patience=learner.recipe.patience, min_delta=_WORTHWHILE)
     patience = Patience()
-    for step, loss in evaluations.items():
+    for step, loss in learner.evaluations.items():
         patience = policy.update(patience, loss, step)
     run.decider(Evaluated)(policy.decider(patience))

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bus import DecisionApplied, JournalReader, Outcome
-from runtime._run import Run
+from runtime import Run
 from runtime.demo._checkpoint import checkpoints
 from runtime.demo._learner import Learner
 from runtime.demo._progress import duration

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from bus import CheckpointSaved, Evaluated, TextLogged, find_run
-from runtime._run import Run
+from runtime import Run
 from runtime.demo._checkpoint import Checkpoint, checkpoints, forget_old
 from runtime.demo._display import ProgressDisplay
 from runtime.demo._errors import DeviceUnusableError, NothingToResumeError
@@ -67,7 +67,7 @@ def run_demo(options: DemoOptions, *, console: Console | None = None) -> DemoSum
 
 
 def _train(run: Run, learner: Learner, display: ProgressDisplay, *, crash_at: int | None) -> None:
-    """The loop. What it does not wait for: the device, the disk, the terminal, any subscriber."""
+    """The loop. Only an evaluation and a checkpoint make it wait, never what watches it."""
     recipe = learner.recipe
     while learner.step < recipe.steps:
         if learner.step + 1 == crash_at:

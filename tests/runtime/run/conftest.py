@@ -126,16 +126,21 @@ class LateValues:
     def __init__(self, values: dict[str, float]) -> None:
         self._values = values
         self.delivered = False
-        self.taken = 0
+        self._broken = False
 
     def ready(self) -> bool:
         """Whether the test has let them through."""
+        if self._broken:
+            raise RuntimeError("the device failed")
         return self.delivered
+
+    def fail(self) -> None:
+        """Let every question from now on raise."""
+        self._broken = True
 
     def values(self) -> dict[str, float]:
         """The numbers; asking for them before `ready` would be a bug of the caller's."""
         assert self.delivered
-        self.taken += 1
         return dict(self._values)
 
 

@@ -247,6 +247,18 @@ class TestNever:
         assert len(said) == 1
         assert "writer thread failed" not in caplog.text
 
+    def test_a_device_that_fails_behind_a_hung_one(self, new_run, late_device, logged):
+        """A device is asked a last time before it is given up; failing then counts the same."""
+        run = new_run(snapshots={"cpu": late_device})
+        run.log({"loss": tensor(1)}, step=1)
+        run.log({"loss": tensor(2)}, step=2)
+        run.log({"loss": 3.0}, step=3)
+        late_device.calls[1].fail()
+        run.close(timeout=0.5)
+
+        assert logged(run.dir) == [(3, {"loss": 3.0})]
+        assert run.statistics().dropped == {"device did not answer": 2}
+
     def test_values_that_cannot_be_read_are_a_gap(self, new_run, logged):
         """A device may also fail between being ready and giving its values."""
 

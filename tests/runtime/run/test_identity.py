@@ -145,6 +145,17 @@ class TestRunJson:
         assert RunInfo.load(run.dir).remote == {"wandb": {"id": "abc"}}
         assert run_state(run.dir) == "finished"
 
+    def test_an_attempt_that_others_removed(self, new_run):
+        """If run.json was put back to an older state meanwhile, the end is still recorded."""
+        run = new_run()
+        info = RunInfo.load(run.dir)
+        info.attempts.clear()
+        info.save(run.dir)
+        run.close("stopped")
+
+        (attempt,) = RunInfo.load(run.dir).attempts
+        assert (attempt.number, attempt.outcome) == (1, "stopped")
+
     def test_error_texts_of_any_kind_are_stored(self, new_run):
         """An error message with lone surrogates does not keep the end from being written."""
         run = new_run()

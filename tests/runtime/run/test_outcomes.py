@@ -1,8 +1,19 @@
 """How a run ends is what the loop did, in the journal, in run.json, and for who reads the state."""
 
+import asyncio
+
 import pytest
 
-from bus import AttemptInfo, DecisionApplied, RunEnded, RunInfo, Stop, run_state
+from bus import (
+    AttemptInfo,
+    DecisionApplied,
+    MetricsLogged,
+    RunEnded,
+    RunInfo,
+    Stop,
+    SubscriberFailed,
+    run_state,
+)
 from bus.testing import JournalAsserter
 
 
@@ -173,7 +184,44 @@ class TestClose:
         assert ended.statistics["dropped"] == 0
         assert ended.statistics["publish_samples"] == 4
 
-    def test_a_context_manager_that_fails_while_an_account_is_open(self, new_run, eventually):
+    def test_busy_subscribers_are_named(self, new_run, caplog):
+        """Who does not end in time is abandoned and named, and what it left unread is counted."""
+        run = new_run()
+
+        @run.subscribe(MetricsLogged)
+        async def endless(events):
+            async for _ in events:
+                await asyncio.Event().wait()
+
+        for step in range(3):
+            run.log({"loss": 0.5}, step=step)
+        account = run.close(timeout=0.5)
+
+        assert account is not None
+        assert account.abandoned == ("endless",)
+        assert account.unread == {"endless": 2}
+        assert "still busy at the end: endless" in caplog.text
+        assert "'endless' left 2 events unread" in caplog.text
+        assert ending(run)[0] == "finished"
+
+    def test_a_handler_that_fails_is_counted(self, new_run, caplog):
+        """A handler's exception is logged once, counted each time, and ends nothing."""
+        run = new_run()
+
+        @run.on(MetricsLogged)
+        async def broken(_event):
+            raise ValueError("a bug of the user's")
+
+        for step in range(3):
+            run.log({"loss": 0.5}, step=step)
+        run.close()
+
+        assert run.statistics().subscribers["broken"].failures == 3
+        assert len([each for each in caplog.records if each.levelname == "ERROR"]) == 1
+        JournalAsserter(run.dir).has(SubscriberFailed, count=1, subscriber="broken")
+        assert ending(run)[0] == "finished"
+
+    def test_everything_is_written_before_the_end(self, new_run, eventually):
         """Whatever was published before the end is written before RunEnded."""
         run = new_run(flush_interval=60)
         for step in range(1000):
