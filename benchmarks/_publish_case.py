@@ -155,6 +155,7 @@ class Session:
             medians["plain"].append(statistics.median(self._block(block, plain)))
         medians["bare"].append(statistics.median(self._block(block, bare)))
         after = self._run.statistics()
+        self.result.clock[mode] = statistics.median(block(lambda _metrics, _step: None))
         busy = after.writer_cpu_seconds - before.writer_cpu_seconds
         self.result.calls[mode] = calls
         self.result.medians[mode] = medians
@@ -180,7 +181,6 @@ class Session:
         self.result.published = self._published
         self.result.dropped = found.dropped_count
         self.result.disk = found.disk_error and found.disk_error.split(":")[0]
-        self.result.clock = statistics.median(self._meter.flooded(lambda _metrics, _step: None))
         self._run.close(timeout=2.0)
 
     def _block(self, block: Callable[[Call], "array[int]"], call: Call) -> "array[int]":

@@ -35,7 +35,7 @@ class Result(BaseModel):
         calls: Nanoseconds of each call of `run.log`, by mode.
         medians: Medians in nanoseconds, by mode, of each block of our calls ("ours"), of bare
             events ("bare", one block more) and of events as pydantic alone makes them ("plain").
-        clock: What an empty call takes; it is in every number.
+        clock: What the clock and an empty call take in nanoseconds, by mode; in every number.
         rate: Paced calls a second that were reached.
         writer: CPU time of the writer thread in seconds per event, by mode.
         published: Events published.
@@ -45,7 +45,7 @@ class Result(BaseModel):
 
     calls: dict[str, list[int]] = {}
     medians: dict[str, dict[str, list[float]]] = {}
-    clock: float = 0.0
+    clock: dict[str, float] = {}
     rate: float = 0.0
     writer: dict[str, float] = {}
     published: int = 0

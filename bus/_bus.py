@@ -250,6 +250,7 @@ class Bus(Registrar):
             + self._writer.device_pending,
             device_pending=self._writer.device_pending,
             dropped=dict(dropped),
+            unshown=self._inbox.unshown,
             rejected=dict(self._rejected),
             rejected_count=self._rejected_count,
             subscribers={s.name: self._subscriber(s) for s in self._live.subscriptions},

@@ -98,6 +98,7 @@ class Inbox:
         self.wake = Signal()
         self.closed = False
         self.taken = 0
+        self.unshown: int = 0
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._on_full: OnFull = on_full
@@ -248,7 +249,8 @@ class Inbox:
 
     def _lose(self, item: Item, reason: str) -> None:
         if isinstance(item, Journalled):
-            reason += " (the journal has it, live subscribers missed it)"
+            self.unshown += 1  # no gap: the journal has it
+            return
         time = time_of(item)
         loss = self._losses.get(reason)
         if loss is None:

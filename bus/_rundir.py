@@ -5,6 +5,7 @@ run.json is replaced atomically, so that a reader sees one whole version of it.
 
 import contextlib
 import os
+import re
 import socket
 import time
 import uuid
@@ -208,15 +209,15 @@ def _numbered(name: str) -> Iterator[str]:
 
 
 def find_run(name: str, dir: str | os.PathLike[str] = "runs") -> Path | None:  # noqa: A002 - as in Run
-    """The newest run of a name: the last of `gpt`, `gpt-2`, `gpt-3` that exists, or None."""
-    found = None
-    for candidate in _numbered(folder_name(name)):
-        path = Path(dir) / candidate
-        if not path.exists():
-            return found
-        if (path / RUN_FILE).exists():
-            found = path
-    raise AssertionError("unreachable")  # pragma: no cover - the numbers never end
+    """The newest run of a name: the highest of `gpt`, `gpt-2`, `gpt-3` that exists, or None."""
+    pattern = re.compile(re.escape(folder_name(name)) + r"(?:-(\d+))?")
+    found: dict[int, Path] = {}
+    with contextlib.suppress(OSError):
+        for path in Path(dir).iterdir():
+            match = pattern.fullmatch(path.name)
+            if match is not None and (path / RUN_FILE).exists():
+                found[int(match[1] or 1)] = path
+    return found[max(found)] if found else None
 
 
 def create_run_dir(name: str, parent: Path) -> Path:

@@ -73,6 +73,8 @@ class Statistics:
         pending: Events on their way to the journal, those waiting for a device included.
         device_pending: Events waiting for values from a device.
         dropped: Events lost, by reason; each loss is a `Gap` in the journal.
+        unshown: Events that are in the journal but that a full queue kept from live subscribers;
+            only with `durability="write"`.
         rejected: Values that could not be logged, by metric name: why.
         rejected_count: How many values that were.
         subscribers: Each live subscriber's account.
@@ -93,6 +95,7 @@ class Statistics:
     pending: int = 0
     device_pending: int = 0
     dropped: dict[str, int] = field(default_factory=dict[str, int])
+    unshown: int = 0
     rejected: dict[str, str] = field(default_factory=dict[str, str])
     rejected_count: int = 0
     subscribers: dict[str, SubscriberStatistics] = field(

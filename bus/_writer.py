@@ -149,7 +149,7 @@ class Writer:
                 if self._over:
                     self.lost[LATE] += 1
                 else:
-                    self._accept(item)
+                    self._accept_safely(item)
                     self._over = item is self.last
             self._write()
             self.written_through = items[-1][0]
@@ -168,6 +168,14 @@ class Writer:
             if errand.device_deadline is None or not len(self._side):
                 self._errands.remove(errand)
                 errand.done.set()
+
+    def _accept_safely(self, item: Item) -> None:
+        """Whatever one item does, the rest of its slice goes on."""
+        try:
+            self._accept(item)
+        except Exception as error:
+            log.exception("an event could not be handled; it becomes a gap")
+            self._gap(f"could not be handled: {type(error).__name__}", time_of(item))
 
     def _accept(self, item: Item) -> None:
         if isinstance(item, tuple):

@@ -31,6 +31,7 @@ from bus import (
     next_attempt,
     run_state,
 )
+from runtime._ending import Ending
 
 log = logging.getLogger("runtime")
 
@@ -144,9 +145,7 @@ def _resumed(folder: Path, from_step: int | None) -> Identity:
     return Identity(folder, save(info, folder), info, attempt, previous)
 
 
-def record_end(
-    identity: Identity, *, outcome: Outcome, error: str | None, reason: str | None, ended: float
-) -> None:
+def record_end(identity: Identity, ending: Ending) -> None:
     """Write how this attempt ended into run.json, beside what others wrote there meanwhile."""
     try:
         info = RunInfo.load(identity.folder)
@@ -156,7 +155,8 @@ def record_end(
     if ours is None:
         ours = AttemptInfo.here(identity.attempt, None)
         info.attempts.append(ours)
-    ours.outcome, ours.error, ours.reason, ours.ended = outcome, error, reason, ended
+    ours.outcome, ours.error, ours.reason = ending.outcome, ending.error, ending.reason
+    ours.ended = ending.time
     save(info, identity.folder)
 
 

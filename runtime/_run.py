@@ -10,19 +10,18 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self, get_args
+from typing import Final, Self, get_args
 
 from torch.compiler import is_dynamo_compiling
 
 from bus import (
     JOURNAL_FOLDER,
     Account,
-    AlertRaised,
-    ArtifactReady,
     Body,
     Bus,
     BusOptions,
@@ -31,26 +30,22 @@ from bus import (
     Decision,
     Durability,
     Event,
-    Level,
     LoggingError,
-    MessageLogged,
-    MetricDefined,
     OnError,
     OnFull,
     Outcome,
-    ParametersLogged,
-    Registrar,
     RunEnded,
     RunStarted,
     Statistics,
     Subscription,
     forget,
-    mask_urls,
     plain_mapping,
     track,
 )
+from runtime._announcing import Announcer
 from runtime._compile import never_compiled, run_as_written
 from runtime._device import DeviceReader, HostValues, Snapshots
+from runtime._ending import Ending, conclude, report_account
 from runtime._identity import Resume, facts, identify, record_end
 from runtime._metrics import Scalar, error_text, sort_metrics
 
@@ -61,7 +56,7 @@ _LAST_STEP: Final = 2**53  # the integers that every reader of JSON can hold
 _TIMED: Final = 63  # one call in 64 is timed: two clock readings cost a tenth of a call
 
 
-class Run(Registrar):
+class Run(Announcer):
     """One training run: its events, its journal, and the decisions about it.
 
     Use it as a context manager, or call `close`; an open run is closed at exit. Methods that
@@ -131,7 +126,9 @@ class Run(Registrar):
         )
         self._strict = strict
         self._close_timeout = close_timeout
-        self._closed_because: str | None = None
+        self._ending: Ending | None = None
+        self._closing = threading.Lock()
+        self._forked = False
         self._warned_closed = False
         self._reader = DeviceReader(snapshots)
         self._bus = Bus(self.dir / JOURNAL_FOLDER, attempt=self.attempt, options=options)
@@ -184,7 +181,7 @@ class Run(Registrar):
         return self._bus.control
 
     def __repr__(self) -> str:
-        state = self._closed_because or "open"
+        state = self._ending.outcome if self._ending else "open"
         return f"<Run {self.name!r} attempt {self.attempt} in {self.dir} ({state})>"
 
     def __enter__(self) -> Self:
@@ -236,72 +233,6 @@ class Run(Registrar):
             self._bus.latency.add(time.perf_counter_ns() - started)
 
     @run_as_written
-    def params(self, parameters: Mapping[str, object]) -> None:
-        """Publish settings of the run; nested structures are kept, secrets masked."""
-        self._make(lambda: ParametersLogged(parameters=plain_mapping(dict(parameters))))
-
-    @run_as_written
-    def artifact(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        kind: str = "file",
-        name: str | None = None,
-        aliases: tuple[str, ...] = (),
-        metadata: Mapping[str, object] | None = None,
-        step: int | None = None,
-    ) -> None:
-        """Announce a file or folder that is complete; it is not copied.
-
-        Args:
-            path: Where it is.
-            kind: What it is, such as "checkpoint", "model" or "dataset".
-            name: Its name among the run's artifacts; the file's by default.
-            aliases: Further names, such as "best".
-            metadata: Anything else about it.
-            step: The step it belongs to.
-        """
-        self._make(
-            lambda: ArtifactReady(
-                path=os.fspath(path),
-                kind=kind,
-                name=name or Path(path).name,
-                aliases=tuple(aliases),
-                metadata=plain_mapping(dict(metadata or {})),
-                step=step,
-            )
-        )
-
-    @run_as_written
-    def alert(
-        self, title: str, text: str = "", *, level: Level = "warning", step: int | None = None
-    ) -> None:
-        """Publish something a person should look at now; it is written at once."""
-        self._make(lambda: AlertRaised(title=title, text=text, level=level, step=step))
-
-    @run_as_written
-    def message(self, text: str, *, level: Level = "info", step: int | None = None) -> None:
-        """Publish a line for people following the run."""
-        self._make(lambda: MessageLogged(text=text, level=level, step=step))
-
-    @run_as_written
-    def define_metric(
-        self,
-        name: str,
-        *,
-        unit: str | None = None,
-        goal: Literal["minimize", "maximize"] | None = None,
-        summary: Literal["min", "max", "mean", "last", "first"] | None = None,
-        step_metric: str | None = None,
-    ) -> None:
-        """Say how a metric is to be read; see `bus.MetricDefined`."""
-        self._make(
-            lambda: MetricDefined(
-                name=name, unit=unit, goal=goal, summary=summary, step_metric=step_metric
-            )
-        )
-
-    @run_as_written
     def publish(self, event: Event) -> None:
         """Publish an event, ours or one of your own; waits for its deciders if it has any.
 
@@ -309,7 +240,7 @@ class Run(Registrar):
             TypeError: Only if the run is strict: it is no event.
         """
         if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
-            self._refuse("publish", TypeError(f"{type(event).__qualname__} is no event"))
+            self.refuse("publish", TypeError(f"{type(event).__qualname__} is no event"))
             return
         if not self._open:
             self._note_closed()
@@ -374,25 +305,23 @@ class Run(Registrar):
         """
         if outcome not in (None, *get_args(Outcome)):
             raise ValueError(f"outcome={outcome!r} must be one of {', '.join(get_args(Outcome))}")
-        if not self._open:
-            return None
-        self._open = self._fast = False
-        ending = outcome_of(outcome, error, self.control)
-        self._closed_because = ending[0]
+        with self._closing:
+            if self._ending is not None or not self._open:
+                return None
+            self._ending = conclude(outcome, error, self.control)
+        ending = self._ending
+
+        def last_event() -> RunEnded:
+            # Until here subscribers that read their backlog may still publish what they found.
+            self._open = self._fast = False
+            return ending.event(self._bus.statistics().as_metrics())
+
         account = self._bus.close(
-            self._close_timeout if timeout is None else timeout,
-            last=lambda: RunEnded(
-                outcome=ending[0],
-                error=ending[1],
-                reason=ending[2],
-                statistics=self._bus.statistics().as_metrics(),
-            ),
+            self._close_timeout if timeout is None else timeout, last=last_event
         )
         forget(self)
-        record_end(
-            self._identity, outcome=ending[0], error=ending[1], reason=ending[2], ended=time.time()
-        )
-        _report(self.dir, account)
+        record_end(self._identity, ending)
+        report_account(self.dir, account)
         return account
 
     def close_at_exit(self) -> None:
@@ -406,7 +335,8 @@ class Run(Registrar):
     def forked(self) -> None:
         """This is a forked child, such as a DataLoader worker: the run belongs to the parent."""
         self._open = self._fast = False
-        self._closed_because = "in a forked child"
+        self._forked = True
+        self._closing = threading.Lock()  # another thread may have held it at the fork
         self._bus.abandon()
 
     @never_compiled
@@ -457,16 +387,8 @@ class Run(Registrar):
         bad["step"] = f"a step is an integer from 0 to 2**53, not this {kind}; logged without one"
         return None
 
-    def _make(self, build: Callable[[], Event]) -> None:
-        """Build and publish an event from a user's arguments without raising for them."""
-        try:
-            event = build()
-        except Exception as error:  # noqa: BLE001 - a user's object may fail in any way
-            self._refuse(build.__qualname__.split(".")[1], error)
-            return
-        self.publish(event)
-
-    def _refuse(self, method: str, error: Exception) -> None:
+    def refuse(self, method: str, error: Exception) -> None:
+        """Count arguments that make no event and name the method once; raise if strict."""
         if self._strict:
             raise error
         self._bus.reject(method, " ".join(error_text(error).splitlines()[:3])[:300])
@@ -474,35 +396,6 @@ class Run(Registrar):
     def _note_closed(self) -> None:
         if not self._warned_closed:
             self._warned_closed = True
-            log.warning("run %r is %s; what is logged now is lost", self.name, self._closed_because)
+            state = "the run of another process" if self._forked else "closed"
+            log.warning("run %r is %s; what is logged now is lost", self.name, state)
         self._bus.note_late()
-
-
-def outcome_of(
-    outcome: Outcome | None, error: BaseException | None, control: Control
-) -> tuple[Outcome, str | None, str | None]:
-    """Conclude outcome, error text and reason from how the loop was left."""
-    if isinstance(error, SystemExit) and error.code in (None, 0):
-        error = None
-    if isinstance(error, KeyboardInterrupt):
-        return outcome or "stopped", None, "KeyboardInterrupt"
-    if error is not None:
-        text = mask_urls(error_text(error))[:2000]
-        return outcome or "failed", text, None
-    stop = control.stopped_by
-    if stop is not None:
-        return outcome or "stopped", None, f"{stop.by}: {stop.reason}" if stop.reason else stop.by
-    return outcome or "finished", None, None
-
-
-def _report(folder: Path, account: Account) -> None:
-    if account.unwritten:
-        log.warning(
-            "%d events of %s could not be written before the time was over",
-            account.unwritten,
-            folder,
-        )
-    if account.abandoned:
-        log.warning("subscribers still busy at the end: %s", ", ".join(account.abandoned))
-    for name, count in account.unread.items():
-        log.warning("subscriber %r left %d events unread; they are in the journal", name, count)

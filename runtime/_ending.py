@@ -1,0 +1,73 @@
+"""How a run ends: what can be concluded from how its loop was left, and what is said about it."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bus import Account, Control, Metrics, Outcome, RunEnded, mask_urls
+from runtime._metrics import error_text
+
+log = logging.getLogger("runtime")
+
+_ERROR_LENGTH = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of an attempt.
+
+    Attributes:
+        outcome: How it ended.
+        error: The exception's type and message when it failed.
+        reason: Who stopped it and why when it was stopped.
+        time: When, in Unix seconds.
+    """
+
+    outcome: Outcome
+    error: str | None
+    reason: str | None
+    time: float
+
+    def event(self, statistics: Metrics) -> RunEnded:
+        """The last event of the journal."""
+        return RunEnded(
+            outcome=self.outcome, error=self.error, reason=self.reason, statistics=statistics
+        )
+
+
+def conclude(outcome: Outcome | None, error: BaseException | None, control: Control) -> Ending:
+    """Conclude how a run ended from how its loop was left.
+
+    Args:
+        outcome: What the user says, which counts more than what can be seen.
+        error: The exception that left the loop, if one did.
+        control: Knows whether a `Stop` took effect.
+    """
+    now = time.time()
+    if isinstance(error, SystemExit) and error.code in (None, 0):
+        error = None
+    if isinstance(error, KeyboardInterrupt):
+        return Ending(outcome or "stopped", None, "KeyboardInterrupt", now)
+    if error is not None:
+        text = mask_urls(error_text(error))[:_ERROR_LENGTH]
+        return Ending(outcome or "failed", text, None, now)
+    stop = control.stopped_by
+    if stop is not None:
+        reason = f"{stop.by}: {stop.reason}" if stop.reason else stop.by
+        return Ending(outcome or "stopped", None, reason, now)
+    return Ending(outcome or "finished", None, None, now)
+
+
+def report_account(folder: Path, account: Account) -> None:
+    """Log what closing could not finish, once and by name."""
+    if account.unwritten:
+        log.warning(
+            "%d events of %s could not be written before the time was over",
+            account.unwritten,
+            folder,
+        )
+    if account.abandoned:
+        log.warning("subscribers still busy at the end: %s", ", ".join(account.abandoned))
+    for name, count in account.unread.items():
+        log.warning("subscriber %r left %d events unread; they are in the journal", name, count)
