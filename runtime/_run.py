@@ -396,6 +396,6 @@ class Run(Announcer):
     def _note_closed(self) -> None:
         if not self._warned_closed:
             self._warned_closed = True
-            state = "the run of another process" if self._forked else "closed"
+            state = "in a forked child" if self._forked else "closed"
             log.warning("run %r is %s; what is logged now is lost", self.name, state)
         self._bus.note_late()

@@ -59,7 +59,9 @@ def main(dist: Path) -> None:
 
 def run(command: list[str], folder: Path) -> None:
     """Run a command in a folder; a failure ends the script with what it printed."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(  # noqa: S603 - commands of this script
+        command, cwd=folder, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         sys.exit(f"{command} failed with {done.returncode}:\n{done.stdout}\n{done.stderr}")
 
