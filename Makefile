@@ -58,7 +58,7 @@ check: $(VENV)/.check
 	@# `sinks` exports nothing yet, and nothing is 0 % complete.
 	@for package in bus runtime; do \
 	    echo "pyright --verifytypes $$package"; \
-	    (cd $(VENV) && PYTHONPATH=$(CURDIR) bin/pyright --pythonpath bin/python --ignoreexternal \
+	    (cd $(VENV) && PYTHONPATH=$(CURDIR) bin/pyright --pythonpath $(CURDIR)/$(BIN)/python --ignoreexternal \
 	        --verifytypes $$package) > $(VENV)/verify.log || { cat $(VENV)/verify.log; exit 1; }; \
 	    grep "completeness score" $(VENV)/verify.log; \
 	done
