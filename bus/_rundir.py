@@ -194,7 +194,7 @@ def folder_name(name: str) -> str:
     Raises:
         ValueError: Nothing usable is left.
     """
-    cleaned = "".join(c if c.isalnum() or c in "-_.+=@" else "-" for c in name.strip())[:120]
+    cleaned = "".join(c if c.isalnum() or c in "-_.+=@" else "-" for c in name.strip())[:80]
     if not cleaned.strip(".-"):
         raise ValueError(f"{name!r} cannot be a run's name: use letters, digits, '-' or '_'")
     return cleaned.lstrip(".")

@@ -124,7 +124,7 @@ class JournalAsserter:
         _check(found == outcome, f"the run ended as {found}, not as {outcome}")
         return self
 
-    def has(self, kind: type[Event], *, count: int | None = None, **fields: object) -> Self:
+    def has(self, kind: type[Event], /, *, count: int | None = None, **fields: object) -> Self:
         """There is an event of this class with these field values; exactly `count` if given."""
         found = [event for event in self.of(kind) if _matches(event, fields)]
         wanted = f"{kind.__name__}({', '.join(f'{k}={v!r}' for k, v in fields.items())})"
