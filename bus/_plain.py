@@ -176,6 +176,9 @@ def _key(key: object) -> str:
 
 
 def _described(value: object) -> str:
+    kind = type(value)
+    if hasattr(kind, "__dlpack__"):  # its repr would wait for the device
+        return f"<{kind.__module__}.{kind.__qualname__}>"
     try:
         text = str.__str__(repr(value))
     except Exception as error:  # noqa: BLE001 - a `__repr__` is user code and may fail in any way
