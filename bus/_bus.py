@@ -303,6 +303,11 @@ class Bus(Registrar):
             seconds=time.monotonic() - started,
         )
 
+    @property
+    def is_live_thread(self) -> bool:
+        """Whether the caller runs on the loop thread, as subscribers do."""
+        return self._live.is_current_thread
+
     def note_late(self) -> None:
         """Count something that was published after the end."""
         self._late += 1

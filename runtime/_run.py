@@ -129,6 +129,7 @@ class Run(Announcer):
         self._ending: Ending | None = None
         self._closing = threading.Lock()
         self._forked = False
+        self._settling = False
         self._warned_closed = False
         self._reader = DeviceReader(snapshots)
         self._bus = Bus(self.dir / JOURNAL_FOLDER, attempt=self.attempt, options=options)
@@ -242,10 +243,10 @@ class Run(Announcer):
         if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
             self.refuse("publish", TypeError(f"{type(event).__qualname__} is no event"))
             return
-        if not self._open:
+        if self._open or self._may_still_publish():
+            self._bus.publish(event)
+        else:
             self._note_closed()
-            return
-        self._bus.publish(event)
 
     @run_as_written
     def wants(self, kind: type[Event]) -> bool:
@@ -309,11 +310,12 @@ class Run(Announcer):
             if self._ending is not None or not self._open:
                 return None
             self._ending = conclude(outcome, error, self.control)
+            self._open = self._fast = False
+            self._settling = True
         ending = self._ending
 
         def last_event() -> RunEnded:
-            # Until here subscribers that read their backlog may still publish what they found.
-            self._open = self._fast = False
+            self._settling = False
             return ending.event(self._bus.statistics().as_metrics())
 
         account = self._bus.close(
@@ -345,7 +347,7 @@ class Run(Announcer):
 
     def _log_carefully(self, metrics: object, step: object) -> None:
         """Sort the values, publish the good ones, account for the bad ones."""
-        if not self._open:
+        if not self._open and not self._may_still_publish():
             self._note_closed()
             return
         made = time.time()
@@ -392,6 +394,10 @@ class Run(Announcer):
         if self._strict:
             raise error
         self._bus.reject(method, " ".join(error_text(error).splitlines()[:3])[:300])
+
+    def _may_still_publish(self) -> bool:
+        """Whether this is a subscriber that reads its backlog while the run closes."""
+        return self._settling and self._bus.is_live_thread
 
     def _note_closed(self) -> None:
         if not self._warned_closed:

@@ -21,9 +21,8 @@ ROOT = HERE.parents[1]
 # Beyond the two modes and the close: importing the peer, creating its database, counting.
 _OVERHEAD = 90.0
 
-# A block begins when less of the machine than this is in use, or after so many seconds.
+# A block begins when less of the machine than this is in use, or when patience ends.
 _IDLE = 0.1
-_PATIENCE = 60.0
 
 _OFFLINE = {
     "COMET_DISABLE_ANNOUNCEMENT": "1",
@@ -109,14 +108,14 @@ def run_round(round_: int, peers: Sequence[Peer], plan: Plan, root: Path) -> Ite
     """Yield the blocks of one round as they are measured."""
     for index, peer in enumerate(blocks_of(round_, peers)):
         os.sync()  # the dirty pages of one peer are not the next one's wait
-        busy = wait_for_idle()
+        before = wait_for_idle(plan.patience)
         block = run_block(peer, root / f"{round_}-{index}", plan)
-        yield Outcome(peer, round_, busy, block)
+        yield Outcome(peer, round_, max(before, busy_share()), block)
 
 
-def wait_for_idle() -> float:
+def wait_for_idle(patience: float) -> float:
     """Wait, for a limited time, until others leave the machine alone; returns their last share."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + patience
     while (share := busy_share()) > _IDLE and time.monotonic() < deadline:
         continue
     return share
@@ -160,9 +159,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--calls", type=int, default=Plan().calls, help="per mode and block")
     parser.add_argument("--only", default="", help="rows whose name contains this; writes no file")
+    parser.add_argument("--patience", type=float, default=Plan().patience, help="seconds")
     options = parser.parse_args()
     peers = [peer for peer in PEERS if options.only in peer.name]
-    report = compare(options.rounds, peers, Plan(calls=options.calls))
+    report = compare(options.rounds, peers, Plan(calls=options.calls, patience=options.patience))
     if not options.only:
         write(report)
     print(f"\n{render(report)}")

@@ -17,7 +17,7 @@ class Machine(BaseModel):
 
     Attributes:
         filesystem: Of the folder that the peers wrote to.
-        disturbed: Blocks that began although others used more than a tenth of the machine.
+        disturbed: Blocks before or after which others used more than a tenth of the machine.
         blocks: All blocks.
     """
 

@@ -13,7 +13,7 @@ delays the next. *Flooded*: back-to-back calls in the same run, afterwards. In e
 and the tables say how many.
 
 Every block is a process of its own with a folder of its own, one after the other, never two at
-once. It waits up to a minute for other programs to use less than a tenth of the machine.
+once. It waits up to {patience:g} s for other programs to use less than a tenth of the machine.
 Rounds: {rounds}; they shuffle the order of the blocks (fixed seed), so that drift of the
 machine is shared. Both rows of ours are measured {repeats} times per round; how far those equal
 blocks differ is printed as A/A, and a ratio inside that spread says nothing. Percentiles are

@@ -56,6 +56,7 @@ class Plan(BaseModel):
         period: Seconds from one paced call to the next.
         budget: Seconds after which a mode ends, with fewer calls.
         close_budget: Seconds after which a close that is still waiting is given up.
+        patience: Seconds a block waits at most for other programs to leave the machine alone.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
@@ -64,7 +65,8 @@ class Plan(BaseModel):
     warmup: int = 100
     period: float = 0.002
     budget: float = 60.0
-    close_budget: float = 30.0
+    close_budget: float = 10.0
+    patience: float = 60.0
 
 
 class Block(BaseModel):

@@ -50,7 +50,7 @@ class TestNames:
             ("größe", "größe"),
             ("nul\0nul", "nul-nul"),
             ("lr=3e-4+warmup@v1.2", "lr=3e-4+warmup@v1.2"),
-            ("x" * 300, "x" * 120),
+            ("x" * 300, "x" * 80),
         ],
         ids=lambda text: text[:20],
     )
