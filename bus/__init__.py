@@ -39,7 +39,7 @@ The training thread publishes and reads decisions; a writer thread journals; sub
 loop thread. Reading a run (`JournalReader`, `RunInfo`, `run_state`) needs none of the three.
 """
 
-from bus._bus import Account, Bus, BusOptions, Durability
+from bus._bus import Account, Bus
 from bus._control import Control, Handle
 from bus._deciders import Decider
 from bus._deferred import DeviceValues
@@ -97,6 +97,7 @@ from bus._hooks import (
 from bus._inbox import MetricsDraft, OnFull
 from bus._lifetime import Closable, forget, track
 from bus._live import Body
+from bus._options import BusOptions, Durability
 from bus._plain import (
     is_exact_number,
     looks_secret,

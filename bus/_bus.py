@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from bus._control import Control
 from bus._deciders import Decider, Deciders, new_question
@@ -15,61 +14,16 @@ from bus._deferred import DeferredMetrics, DeviceValues
 from bus._errors import ClosedError
 from bus._event import Event, encode
 from bus._events import RunEnded
-from bus._inbox import Inbox, Journalled, MetricsDraft, OnFull, draft_size
+from bus._inbox import Inbox, Journalled, MetricsDraft, draft_size
 from bus._journal import Journal
 from bus._live import UNREAD, Body, LiveLoop
+from bus._options import BusOptions
 from bus._registration import Registrar
 from bus._statistics import DeciderStatistics, LatencyHistogram, Statistics, SubscriberStatistics
 from bus._subscription import OnError, Subscription
 from bus._writer import LATE, Writer
 
 log = logging.getLogger("bus")
-
-Durability: TypeAlias = Literal["interval", "write"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BusOptions:
-    """How a bus trades latency, safety and memory.
-
-    Attributes:
-        flush_interval: Seconds that an event may wait in memory before it is written.
-        durability: Whether the writer thread journals ("interval") or the publishing thread itself
-            ("write": host values are in the file when publishing returns).
-        fsync: Seconds between syncs to disk, against power loss; None leaves it to the system.
-        on_full: What a full queue does: the oldest event makes room, or the publisher waits.
-        queue_events: Events that may wait for the writer.
-        queue_bytes: What heavy events among them may occupy.
-        device_events: Events that may wait for values from a device.
-        buffer_bytes: Encoded events kept in memory while the disk refuses.
-        segment_bytes: Size at which a journal file is closed and the next one opened.
-        quota_bytes: Journal size beyond which the oldest files are unlinked; None for never.
-    """
-
-    flush_interval: float = 0.05
-    durability: Durability = "interval"
-    fsync: float | None = None
-    on_full: OnFull = "drop_oldest"
-    queue_events: int = 65_536
-    queue_bytes: int = 64 << 20
-    device_events: int = 65_536
-    buffer_bytes: int = 16 << 20
-    segment_bytes: int = 64 << 20
-    quota_bytes: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 0.001 <= self.flush_interval <= 60:
-            raise ValueError(f"flush_interval={self.flush_interval} must be 0.001 to 60 seconds")
-        if self.durability not in ("interval", "write"):
-            raise ValueError(f'durability={self.durability!r} must be "interval" or "write"')
-        if self.on_full not in ("drop_oldest", "block"):
-            raise ValueError(f'on_full={self.on_full!r} must be "drop_oldest" or "block"')
-        if self.fsync is not None and self.fsync <= 0:
-            raise ValueError(f"fsync={self.fsync} must be seconds above 0, or None")
-        sizes = ("queue_events", "queue_bytes", "device_events", "buffer_bytes", "segment_bytes")
-        for name in sizes:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
 
 
 @dataclass(frozen=True, slots=True)

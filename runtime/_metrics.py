@@ -31,6 +31,10 @@ _INEXACT: Final = "the integer is beyond 2**53 and would lose digits"
 _PLAIN_TENSORS: Final = (torch.Tensor, torch.nn.Parameter)
 
 
+LAST_STEP: Final = 2**53
+"""Steps beyond it would not survive JSON readers that know only 64-bit floats."""
+
+
 class _Array(Protocol):
     """The part of numpy's arrays that is used here."""
 
@@ -181,6 +185,23 @@ def _is_batch(tensor: torch.Tensor) -> bool:
             return True
         tensor = get_unwrapped(tensor)
     return False
+
+
+def checked_step(step: object, bad: dict[str, str]) -> int | None:
+    """The step as an integer; None, with the reason added to `bad`, if it is none."""
+    if step is None:
+        return None
+    try:
+        # An array may be on a device, where even looking at it would wait.
+        if not hasattr(step, "__dlpack__"):
+            number = int(step)  # type: ignore[call-overload]  # numpy integers come here too
+            if number == step and 0 <= number <= LAST_STEP:
+                return int(number)
+    except Exception:  # noqa: BLE001, S110 - a user's object may fail in any way; said below
+        pass
+    kind = type(step).__name__
+    bad["step"] = f"a step is an integer from 0 to 2**53, not this {kind}; logged without one"
+    return None
 
 
 def error_text(error: BaseException) -> str:

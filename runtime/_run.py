@@ -47,12 +47,11 @@ from runtime._compile import never_compiled, run_as_written
 from runtime._device import DeviceReader, HostValues, Snapshots
 from runtime._ending import Ending, conclude, report_account
 from runtime._identity import Resume, facts, identify, record_end
-from runtime._metrics import Scalar, error_text, sort_metrics
+from runtime._metrics import LAST_STEP, Scalar, checked_step, error_text, sort_metrics
 
 log = logging.getLogger("runtime")
 
 _FLOATS_ONLY: Final = frozenset({float})
-_LAST_STEP: Final = 2**53  # the integers that every reader of JSON can hold
 _TIMED: Final = 63  # one call in 64 is timed: two clock readings cost a tenth of a call
 
 
@@ -225,7 +224,7 @@ class Run(Announcer):
             copy
             and len(copy) <= 64
             and _FLOATS_ONLY.issuperset(map(type, copy.values()))
-            and (step is None or (type(step) is int and 0 <= step <= _LAST_STEP))
+            and (step is None or (type(step) is int and 0 <= step <= LAST_STEP))
         ):
             self._put((time.time(), step, copy))  # pyright: ignore[reportArgumentType] - floats, as seen
         else:
@@ -352,7 +351,7 @@ class Run(Announcer):
             return
         made = time.time()
         found = sort_metrics(metrics, read_cpu=self._reader.reads_cpu)
-        good_step = self._checked_step(step, found.bad)
+        good_step = checked_step(step, found.bad)
         device = None
         if found.tensors:
             try:
@@ -373,21 +372,6 @@ class Run(Announcer):
             self._bus.reject(key, reason)
         if found.bad and self._strict:
             raise LoggingError(found.bad)
-
-    def _checked_step(self, step: object, bad: dict[str, str]) -> int | None:
-        if step is None:
-            return None
-        try:
-            # An array may be on a device, where even looking at it would wait.
-            if not hasattr(step, "__dlpack__"):
-                number = int(step)  # type: ignore[call-overload]  # numpy integers come here too
-                if number == step and 0 <= number <= _LAST_STEP:
-                    return int(number)
-        except Exception:  # noqa: BLE001, S110 - a user's object may fail in any way; said below
-            pass
-        kind = type(step).__name__
-        bad["step"] = f"a step is an integer from 0 to 2**53, not this {kind}; logged without one"
-        return None
 
     def refuse(self, method: str, error: Exception) -> None:
         """Count arguments that make no event and name the method once; raise if strict."""
