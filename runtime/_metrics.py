@@ -7,7 +7,7 @@ import math
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, SupportsFloat, TypeAlias, cast
+from typing import Any, Final, Protocol, SupportsFloat, TypeAlias, cast
 
 import torch
 from torch._C._functorch import get_unwrapped, is_batchedtensor, is_functorch_wrapped_tensor
@@ -28,6 +28,7 @@ _MEANT: Final = {
 
 
 _INEXACT: Final = "the integer is beyond 2**53 and would lose digits"
+_PLAIN_NUMBERS: Final = frozenset({float, int})
 _PLAIN_TENSORS: Final = (torch.Tensor, torch.nn.Parameter)
 
 
@@ -56,6 +57,21 @@ class Sorted:
     host: dict[str, float]
     tensors: dict[str, torch.Tensor]
     bad: dict[str, str]
+
+
+def made_floats(metrics: dict[str, Any]) -> bool:
+    """Turn plain integers among plain floats into floats, in place; tell whether that is all.
+
+    The short way for the most common mixture, such as an epoch beside a loss.
+    """
+    if not _PLAIN_NUMBERS.issuperset(map(type, metrics.values())):
+        return False
+    for key, value in metrics.items():
+        if type(value) is int:
+            if not -LAST_STEP <= value <= LAST_STEP:
+                return False
+            metrics[key] = float(value)
+    return True
 
 
 def sort_metrics(metrics: object, *, read_cpu: bool) -> Sorted:

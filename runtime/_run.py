@@ -47,7 +47,7 @@ from runtime._compile import never_compiled, run_as_written
 from runtime._device import DeviceReader, HostValues, Snapshots
 from runtime._ending import Ending, conclude, report_account
 from runtime._identity import Resume, facts, identify, record_end
-from runtime._metrics import LAST_STEP, Scalar, checked_step, error_text, sort_metrics
+from runtime._metrics import LAST_STEP, Scalar, checked_step, error_text, made_floats, sort_metrics
 
 log = logging.getLogger("runtime")
 
@@ -223,7 +223,7 @@ class Run(Announcer):
         if (
             copy
             and len(copy) <= 64
-            and _FLOATS_ONLY.issuperset(map(type, copy.values()))
+            and (_FLOATS_ONLY.issuperset(map(type, copy.values())) or made_floats(copy))
             and (step is None or (type(step) is int and 0 <= step <= LAST_STEP))
         ):
             self._put((time.time(), step, copy))  # pyright: ignore[reportArgumentType] - floats, as seen
