@@ -3,6 +3,7 @@
 Started by it as `python _publish_case.py FOLDER CASE PLAN`; prints a `Result` as JSON.
 """
 
+import gc
 import logging
 import statistics
 import sys
@@ -190,6 +191,7 @@ class Session:
         if self._case.drain:
             self._run.flush()
         self._events.clear()
+        gc.collect()  # what one kind of block leaves behind is not another's cost
         return took
 
 

@@ -41,7 +41,8 @@ flooded number and {paced_clock:.0f} ns of every paced one, where they are cold 
 
 *Paced*: {rate:,.0f} calls a second (2,000 asked), each right after torch work on one thread that
 ends with a pass over 4 MiB, so that caches hold the work and not the logger. *Flooded*: back to
-back, {flooded:,} calls a block; the writer catches up between blocks (but for the full queue).
+back, {flooded:,} calls a block; the writer catches up between blocks (but for the full queue), and
+garbage is collected there; within a block it is when Python sees fit.
 
 *bare* is `deque.append(MetricsLogged(step=..., metrics=...))`, *plain* the same with a pydantic
 model of the same fields and none of our checks. Their blocks alternate with ours in the same

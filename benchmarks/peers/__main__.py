@@ -107,8 +107,8 @@ def _last_words(log: Path, folder: Path, status: int) -> str:
 def run_round(round_: int, peers: Sequence[Peer], plan: Plan, root: Path) -> Iterator[Outcome]:
     """Yield the blocks of one round as they are measured."""
     for index, peer in enumerate(blocks_of(round_, peers)):
-        os.sync()  # the dirty pages of one peer are not the next one's wait
         before = wait_for_idle(plan.patience)
+        os.sync()  # the dirty pages of one peer are not the next one's wait
         block = run_block(peer, root / f"{round_}-{index}", plan)
         yield Outcome(peer, round_, max(before, busy_share()), block)
 

@@ -174,7 +174,7 @@ def _machine(machine: Machine) -> str:
     return (
         f"{machine.date}; {machine.cores} cores of {machine.processor}, {machine.memory_gib} GiB, "
         f"{machine.system}, {machine.filesystem}; Python {machine.python}, torch {machine.torch}; "
-        f"{machine.disturbed} of {machine.blocks} blocks began or ended while others kept it busy.\n"
+        f"{machine.disturbed} of {machine.blocks} blocks began or ended with others at work.\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""The first program to look at: a small language model trained in minutes on two cores.
+"""The first program to look at: a small language model trained in minutes on one core.
 
 ```
 prepare      the text (_data), the model (_model), a checkpoint to go on from (_checkpoint)

@@ -1,7 +1,9 @@
 """The demo from beginning to end: prepare, train, say what came of it."""
 
+import contextlib
 import os
 import signal
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +43,7 @@ def run_demo(options: DemoOptions, *, console: Console | None = None) -> DemoSum
     start = _prepare(options)
     learner = start.learner
     with (
+        _threads(learner.recipe.threads),
         ProgressDisplay(console, learner.recipe, enabled=options.progress) as display,
         Run(
             name=options.name,
@@ -103,6 +106,17 @@ def _save(run: Run, learner: Learner) -> None:
     run.publish(CheckpointSaved(step=step, path=str(path)))
     aliases = ("best",) if step == best_step else ()
     run.artifact(path, kind="checkpoint", aliases=aliases, step=step)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Generator[None]:
+    """Lets torch use so many threads of the CPU meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _crash(display: ProgressDisplay, step: int) -> None:

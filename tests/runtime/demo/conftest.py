@@ -60,7 +60,6 @@ def environment() -> dict[str, str]:
         **kept,
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "PYTHONIOENCODING": "utf-8",
-        "OMP_NUM_THREADS": "1",
         "TERM": "xterm-256color",
     }
 
