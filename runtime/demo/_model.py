@@ -34,7 +34,7 @@ class ModelShape:
 class Rotation(nn.Module):
     """Rotary position embedding: turns each pair of numbers by an angle that grows with time.
 
-    Attention then depends on distances alone, which this model learns from two million bytes
+    Attention then depends on distances alone, which this model learns from a million bytes
     where learned positions would need many more (Su et al. 2021, arXiv:2104.09864).
     """
 
