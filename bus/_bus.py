@@ -242,6 +242,7 @@ class Bus(Registrar):
         self.control.close("the run ended")
         self._writer.drain(deadline - reserve / 2, device_deadline=deadline - reserve)
         self._settle(min(deadline - reserve / 2, time.monotonic() + timeout / 3))
+        self._inbox.closed = True  # whoever has not come to an end by now never will
         self._writer.drain(deadline - reserve / 4, device_deadline=deadline - reserve / 3)
         self._end(last() if last is not None else None, deadline)
         self._writer.drain(deadline)

@@ -80,7 +80,7 @@ class Statistics:
         subscribers: Each live subscriber's account.
         deciders: Each decider's account.
         blockers: Who held the event loop, where, for how many seconds at most.
-        publish_samples: Calls of `run.log` that were timed, one of every 64.
+        publish_samples: Calls of `run.log` that were timed, ten a second at most.
         publish_p50_us: Median time of such a call on the publishing thread, to 12 %.
         publish_p99_us: 99th percentile of it.
         lag_seconds: Age of the oldest event in the latest batch when it had been written.

@@ -26,6 +26,9 @@ log = logging.getLogger("bus")
 _SLICE: Final = 256
 """Events between two writes. Writing gives the GIL back, so a slice bounds how long we keep it."""
 
+_SLICES: Final = 16
+"""Slices in one turn at most: a flood must not starve the rest of it."""
+
 _DRAFTED: Final = {"time", "step", "metrics"}
 
 NO_ANSWER: Final = "device did not answer"
@@ -34,10 +37,16 @@ LATE: Final = "published after the end of the run"
 
 @dataclass(slots=True)
 class _Errand:
-    """Something another thread waits for: everything published before it is written."""
+    """Something another thread waits for: everything published before it is written.
+
+    Attributes:
+        before: Items that were in the inbox when it was first seen and may still be there. Counting
+            them keeps a subscriber that publishes faster than we write from deferring it for ever.
+    """
 
     done: threading.Event
     device_deadline: float | None
+    before: int | None = None
 
 
 class Writer:
@@ -138,21 +147,11 @@ class Writer:
 
     def _turn(self) -> None:
         errands = list(self._errands)
+        for errand in errands:
+            if errand.before is None:
+                errand.before = self._inbox.pending
         self._note_losses()
-        # What was there when the turn began, and no more: a flood must not starve the rest of it.
-        for _ in range(self._inbox.pending // _SLICE + 1):
-            items = self._inbox.take(_SLICE)
-            if not items:
-                break
-            self.lag_seconds = max(0.0, time.time() - time_of(items[0][1]))
-            for _, item in items:
-                if self._over:
-                    self.lost[LATE] += 1
-                else:
-                    self._accept_safely(item)
-                    self._over = item is self.last
-            self._write()
-            self.written_through = items[-1][0]
+        taken = self._take_items()
         for arrival in self._side.arrived():
             if self._over:
                 self.lost[LATE] += 1
@@ -164,8 +163,31 @@ class Writer:
         self._write()
         self._live.watch()
         self._sync()
+        self._finish(errands, taken)
+
+    def _take_items(self) -> int:
+        taken = 0
+        for _ in range(_SLICES):
+            items = self._inbox.take(_SLICE)
+            if not items:
+                break
+            taken += len(items)
+            self.lag_seconds = max(0.0, time.time() - time_of(items[0][1]))
+            for _, item in items:
+                if self._over:
+                    self.lost[LATE] += 1
+                else:
+                    self._accept_safely(item)
+                    self._over = item is self.last
+            self._write()
+            self.written_through = items[-1][0]
+        return taken
+
+    def _finish(self, errands: list[_Errand], taken: int) -> None:
+        emptied = not self._inbox.pending
         for errand in errands:
-            if errand.device_deadline is None or not len(self._side):
+            errand.before = 0 if emptied else (errand.before or 0) - taken
+            if errand.before <= 0 and (errand.device_deadline is None or not len(self._side)):
                 self._errands.remove(errand)
                 errand.done.set()
 

@@ -1,23 +1,14 @@
-"""`Run`: what a training loop of one's own needs of the bus, with tensors understood.
-
-`log` is the hot path. Calls with Python floats alone take a time, copy the dictionary and append;
-everything else (tensors, numpy, integers, bad values) is sorted by `_log_carefully`. Neither
-raises (unless the run is `strict`), waits for a device, or touches a disk (unless its
-`durability` is "write").
-"""
+"""`Run`: what a training loop of one's own needs of the bus, with tensors understood."""
 
 import contextlib
 import logging
 import os
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, get_args
-
-from torch.compiler import is_dynamo_compiling
+from typing import Self, get_args
 
 from bus import (
     JOURNAL_FOLDER,
@@ -30,7 +21,6 @@ from bus import (
     Decision,
     Durability,
     Event,
-    LoggingError,
     OnError,
     OnFull,
     Outcome,
@@ -42,20 +32,16 @@ from bus import (
     plain_mapping,
     track,
 )
-from runtime._announcing import Announcer
-from runtime._compile import never_compiled, run_as_written
-from runtime._device import DeviceReader, HostValues, Snapshots
+from runtime._compile import run_as_written
+from runtime._device import Snapshots
 from runtime._ending import Ending, conclude, report_account
+from runtime._hot_path import MetricsLogger
 from runtime._identity import Resume, facts, identify, record_end
-from runtime._metrics import LAST_STEP, Scalar, checked_step, error_text, made_floats, sort_metrics
 
 log = logging.getLogger("runtime")
 
-_FLOATS_ONLY: Final = frozenset({float})
-_TIMED: Final = 63  # one call in 64 is timed: two clock readings cost a tenth of a call
 
-
-class Run(Announcer):
+class Run(MetricsLogger):
     """One training run: its events, its journal, and the decisions about it.
 
     Use it as a context manager, or call `close`; an open run is closed at exit. Methods that
@@ -123,19 +109,15 @@ class Run(Announcer):
         self._identity = identify(
             name=name, project=project, parent=Path(dir), resume=resume, from_step=from_step
         )
-        self._strict = strict
         self._close_timeout = close_timeout
         self._ending: Ending | None = None
         self._closing = threading.Lock()
         self._forked = False
         self._settling = False
         self._warned_closed = False
-        self._reader = DeviceReader(snapshots)
-        self._bus = Bus(self.dir / JOURNAL_FOLDER, attempt=self.attempt, options=options)
-        self._put = self._bus.put_draft
-        self._calls = 0
+        bus = Bus(self.dir / JOURNAL_FOLDER, attempt=self.attempt, options=options)
+        super().__init__(bus, snapshots=snapshots, strict=strict)
         self._open = True
-        self._fast = not strict
         track(self)
         self._bus.publish(
             RunStarted(
@@ -196,43 +178,6 @@ class Run(Announcer):
         self.close(error=error)
 
     @run_as_written
-    def log(self, metrics: Mapping[str, Scalar], *, step: int | None = None) -> None:
-        """Publish numbers: Python's, numpy's, or tensors with one element on any device.
-
-        Tensors are copied without waiting for their device and keep the value they have now,
-        whatever is done to them in place later. A value that cannot be logged is dropped, counted,
-        and its key named once.
-
-        Args:
-            metrics: Numbers by name. Integers are exact up to 2**53.
-            step: Optimizer steps taken so far, or None if they belong to no step.
-
-        Raises:
-            LoggingError: Only if the run is strict.
-        """
-        if is_dynamo_compiling():
-            self._log_eagerly(metrics, step)
-            return
-        timed = not self._calls & _TIMED
-        started = time.perf_counter_ns() if timed else 0
-        self._calls += 1
-        try:
-            copy = dict(metrics) if self._fast and isinstance(metrics, dict) else None
-        except Exception:  # noqa: BLE001 - whatever was handed over, training goes on
-            copy = None
-        if (
-            copy
-            and len(copy) <= 64
-            and (_FLOATS_ONLY.issuperset(map(type, copy.values())) or made_floats(copy))
-            and (step is None or (type(step) is int and 0 <= step <= LAST_STEP))
-        ):
-            self._put((time.time(), step, copy))  # pyright: ignore[reportArgumentType] - floats, as seen
-        else:
-            self._log_carefully(metrics, step)
-        if timed:
-            self._bus.latency.add(time.perf_counter_ns() - started)
-
-    @run_as_written
     def publish(self, event: Event) -> None:
         """Publish an event, ours or one of your own; waits for its deciders if it has any.
 
@@ -242,10 +187,8 @@ class Run(Announcer):
         if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
             self.refuse("publish", TypeError(f"{type(event).__qualname__} is no event"))
             return
-        if self._open or self._may_still_publish():
+        if not self.refuses_more():
             self._bus.publish(event)
-        else:
-            self._note_closed()
 
     @run_as_written
     def wants(self, kind: type[Event]) -> bool:
@@ -309,7 +252,8 @@ class Run(Announcer):
             if self._ending is not None or not self._open:
                 return None
             self._ending = conclude(outcome, error, self.control)
-            self._open = self._fast = False
+            self._open = False
+            self.stop_logging()
             self._settling = True
         ending = self._ending
 
@@ -335,57 +279,20 @@ class Run(Announcer):
 
     def forked(self) -> None:
         """This is a forked child, such as a DataLoader worker: the run belongs to the parent."""
-        self._open = self._fast = False
+        self._open = False
+        self.stop_logging()
         self._forked = True
         self._closing = threading.Lock()  # another thread may have held it at the fork
         self._bus.abandon()
 
-    @never_compiled
-    def _log_eagerly(self, metrics: Mapping[str, Scalar], step: int | None) -> None:
-        self.log(metrics, step=step)
-
-    def _log_carefully(self, metrics: object, step: object) -> None:
-        """Sort the values, publish the good ones, account for the bad ones."""
-        if not self._open and not self._may_still_publish():
-            self._note_closed()
-            return
-        made = time.time()
-        found = sort_metrics(metrics, read_cpu=self._reader.reads_cpu)
-        good_step = checked_step(step, found.bad)
-        device = None
-        if found.tensors:
-            try:
-                device = self._reader.take(found.tensors)
-            except Exception as error:  # noqa: BLE001 - a device may fail in any way
-                found.bad.update(
-                    dict.fromkeys(found.tensors, f"its device said: {error_text(error)}"[:300])
-                )
-        if isinstance(device, HostValues):
-            found.host.update(device.values())
-            device = None
-        if device is not None:
-            keys = frozenset(found.host) | frozenset(found.tensors)
-            self._bus.publish_deferred(made, good_step, found.host, keys, device)
-        elif found.host:
-            self._bus.publish_metrics((made, good_step, found.host))
-        for key, reason in found.bad.items():
-            self._bus.reject(key, reason)
-        if found.bad and self._strict:
-            raise LoggingError(found.bad)
-
-    def refuse(self, method: str, error: Exception) -> None:
-        """Count arguments that make no event and name the method once; raise if strict."""
-        if self._strict:
-            raise error
-        self._bus.reject(method, " ".join(error_text(error).splitlines()[:3])[:300])
-
-    def _may_still_publish(self) -> bool:
-        """Whether this is a subscriber that reads its backlog while the run closes."""
-        return self._settling and self._bus.is_live_thread
-
-    def _note_closed(self) -> None:
+    def refuses_more(self) -> bool:
+        """Whether what this thread publishes is lost; counts it then, and warns the first time."""
+        # A subscriber still publishes while it reads its backlog in a run that closes.
+        if self._open or (self._settling and self._bus.is_live_thread):
+            return False
         if not self._warned_closed:
             self._warned_closed = True
             state = "in a forked child" if self._forked else "closed"
             log.warning("run %r is %s; what is logged now is lost", self.name, state)
         self._bus.note_late()
+        return True

@@ -182,7 +182,7 @@ class TestClose:
         assert ended.statistics["published"] >= 201
         assert ended.statistics["rejected_values"] == 200
         assert ended.statistics["dropped"] == 0
-        assert ended.statistics["publish_samples"] == 4
+        assert ended.statistics["publish_samples"] >= 1
 
     def test_busy_subscribers_are_named(self, new_run, caplog):
         """Who does not end in time is abandoned and named, and what it left unread is counted."""
