@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from bus._control import Control
 from bus._deciders import Decider, Deciders, new_question
@@ -24,6 +25,15 @@ from bus._subscription import OnError, Subscription
 from bus._writer import LATE, Writer
 
 log = logging.getLogger("bus")
+
+_BACKLOG: Final = 1024
+"""Events waiting for the writer beyond which subscribers that publish more of them wait for it.
+
+Otherwise one of them could fill the queue and push the training thread's events out of it.
+"""
+
+_EASE: Final = 0.05
+"""Seconds that such a subscriber waits at most; others on its thread wait with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +136,8 @@ class Bus(Registrar):
             return
         if not event.durable and not self._live.wants(type(event)):
             return
+        if self._inbox.pending > _BACKLOG and self._live.is_current_thread:
+            self._inbox.ease(_BACKLOG, _EASE)
         if self.options.durability == "write" and self._write_event(event):
             return
         self._inbox.put_event(event)

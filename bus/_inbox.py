@@ -9,6 +9,7 @@ offered is taken, dropped with a count, or still pending.
 import contextlib
 import itertools
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sized
 from dataclasses import dataclass
@@ -165,6 +166,13 @@ class Inbox:
         """Append an item that occupies `size` bytes, by estimate."""
         return self._put_slowly(item, size)
 
+    def ease(self, backlog: int, seconds: float) -> None:
+        """Let the writer get ahead: wait while more than `backlog` items do, at most so long."""
+        deadline = time.monotonic() + seconds
+        while self.pending > backlog and not self.closed and time.monotonic() < deadline:
+            self.wake.set()
+            self._room.wait(0.005)
+
     def take(self, limit: int) -> list[tuple[int, Item]]:
         """Remove and return up to `limit` items in order of their numbers.
 
@@ -251,13 +259,13 @@ class Inbox:
         if isinstance(item, Journalled):
             self.unshown += 1  # no gap: the journal has it
             return
-        time = time_of(item)
+        made = time_of(item)
         loss = self._losses.get(reason)
         if loss is None:
-            self._losses[reason] = Loss(reason, 1, time, time)
+            self._losses[reason] = Loss(reason, 1, made, made)
         else:
             loss.count += 1
-            loss.last_time = time
+            loss.last_time = made
 
 
 def time_of(item: Item) -> float:

@@ -204,6 +204,20 @@ def test_journal_and_neighbours_get_everything(
     assert bus.statistics().dropped == {}
 
 
+def test_a_burst_pushes_nothing_out_of_the_queue(make_bus, eventually):
+    """A subscriber that publishes faster than is written waits for the writer."""
+    bus = make_bus(queue_events=2048)
+
+    @bus.on(MetricsLogged)
+    async def bursts(_event: Event) -> None:
+        for _ in range(20_000):
+            bus.publish(MessageLogged(text="more"))
+
+    bus.publish(MetricsLogged(step=0, metrics={"n": 0.0}))
+    eventually(lambda: bus.statistics().journalled + bus.statistics().dropped_count >= 20_001)
+    assert bus.statistics().dropped == {}
+
+
 @pytest.mark.parametrize("misbehave", EVERYBODY)
 def test_closing_stays_within_its_budget(bus, journal, publish, release, misbehave: Misbehave):
     """Closing returns in time, everything published is written, RunEnded comes last."""
