@@ -27,6 +27,8 @@ OnFull: TypeAlias = Literal["drop_oldest", "block"]
 LIGHT: Final = 4096
 """Items up to this estimate in bytes are bounded by their number alone."""
 
+QUEUE_FULL: Final = "queue full"
+
 _PER_VALUE: Final = 64
 
 
@@ -99,7 +101,6 @@ class Inbox:
         self.wake = Signal()
         self.closed = False
         self.taken = 0
-        self.unshown: int = 0
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._on_full: OnFull = on_full
@@ -113,6 +114,12 @@ class Inbox:
         self._heavy_in = 0
         self._heavy_out = 0
         self._losses: dict[str, Loss] = {}
+        # Pushed out of a full queue: counted without a lock, because then it happens at each call.
+        self._pushed_out = itertools.count()
+        self._pushed_out_told = 0
+        self._first_out: Item | None = None
+        self._last_out: Item | None = None
+        self._shown_to_nobody = itertools.count()
         self._room = Signal()
         # Re-entrant: a signal handler may publish while this very thread makes room.
         self._lock = threading.RLock()
@@ -121,8 +128,12 @@ class Inbox:
     @property
     def offered(self) -> int:
         """Items put so far, dropped ones included."""
-        # The counter is the only number that no race between two publishers can set back.
-        return int(repr(self._count)[len("count(") : -1]) - 1
+        return _value(self._count) - 1
+
+    @property
+    def unshown(self) -> int:
+        """Items pushed out of a full queue that are in the journal already."""
+        return _value(self._shown_to_nobody)
 
     @property
     def pending(self) -> int:
@@ -132,12 +143,15 @@ class Inbox:
     @property
     def untold(self) -> Counter[str]:
         """Items dropped since `take_losses` was called last, by reason."""
-        return Counter({loss.reason: loss.count for loss in list(self._losses.values())})
+        untold = Counter({loss.reason: loss.count for loss in list(self._losses.values())})
+        if pushed_out := _value(self._pushed_out) - self._pushed_out_told:
+            untold[QUEUE_FULL] = pushed_out
+        return untold
 
     def put(self, item: Item) -> int:
         """Append a light item and return its number; drop or wait as configured when full."""
         if self.closed or len(self._queue) >= self._max_events:
-            return self._put_slowly(item, 0)
+            return self._put_when_full(item)
         number = self._next()
         self._queue.append((number, item))
         return number
@@ -187,12 +201,19 @@ class Inbox:
 
     def take_losses(self) -> list[Loss]:
         """Remove and return what was dropped since the last call; what is busy comes next time."""
-        if not self._losses or not self._lock.acquire(timeout=0.1):
-            return []
-        try:
-            losses, self._losses = list(self._losses.values()), {}
-        finally:
-            self._lock.release()
+        losses: list[Loss] = []
+        pushed_out = _value(self._pushed_out)
+        if pushed_out > self._pushed_out_told and self._last_out is not None:
+            first, self._first_out = self._first_out or self._last_out, None
+            count = pushed_out - self._pushed_out_told
+            losses.append(Loss(QUEUE_FULL, count, time_of(first), time_of(self._last_out)))
+            self._pushed_out_told = pushed_out
+        if self._losses and self._lock.acquire(timeout=0.1):
+            try:
+                losses += self._losses.values()
+                self._losses = {}
+            finally:
+                self._lock.release()
         return losses
 
     def _pop_first(self) -> tuple[int, Item] | None:
@@ -206,6 +227,24 @@ class Inbox:
         if self._sizes:
             self._heavy_out += self._sizes.pop(entry[0], 0)
         return entry
+
+    def _put_when_full(self, item: Item) -> int:
+        if self.closed or self._sizes or self._on_full == "block":
+            return self._put_slowly(item, 0)
+        number = self._next()
+        self._queue.append((number, item))
+        with contextlib.suppress(IndexError):  # the writer was faster
+            self._push_out(self._queue.popleft()[1])
+        return number
+
+    def _push_out(self, item: Item) -> None:
+        if isinstance(item, Journalled):
+            next(self._shown_to_nobody)  # no gap: the journal has it
+            return
+        if self._first_out is None:
+            self._first_out = item
+        self._last_out = item
+        next(self._pushed_out)
 
     def _put_slowly(self, item: Item, size: int) -> int:
         if self._on_full == "block":
@@ -228,16 +267,14 @@ class Inbox:
         if self.closed:
             self._lose(item, "published after the end of the run")
             return
-        # Half of `_full` stands here, because once a queue is full every call takes this way.
-        drops, queue, limit = self._on_full == "drop_oldest", self._queue, self._max_events
-        while drops and (len(queue) >= limit or (size and queue and self._full(size))):
+        while self._on_full == "drop_oldest" and self._queue and self._full(size):
             try:
-                victim, dropped = queue.popleft()
+                victim, dropped = self._queue.popleft()
             except IndexError:  # pragma: no cover - the writer was faster
                 break
             if self._sizes:
                 self._heavy_in -= self._sizes.pop(victim, 0)
-            self._lose(dropped, "queue full")
+            self._push_out(dropped)
         if size:
             self._sizes[number] = size
             self._heavy_in += size
@@ -257,7 +294,7 @@ class Inbox:
 
     def _lose(self, item: Item, reason: str) -> None:
         if isinstance(item, Journalled):
-            self.unshown += 1  # no gap: the journal has it
+            next(self._shown_to_nobody)
             return
         made = time_of(item)
         loss = self._losses.get(reason)
@@ -266,6 +303,11 @@ class Inbox:
         else:
             loss.count += 1
             loss.last_time = made
+
+
+def _value(counter: "itertools.count[int]") -> int:
+    """What a counter gives next: the only number that no race of two threads can set back."""
+    return int(repr(counter)[len("count(") : -1])
 
 
 def time_of(item: Item) -> float:

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bus import Account, Control, Metrics, Outcome, RunEnded, mask_urls
+from bus import Account, Control, Metrics, Outcome, RunEnded, SinkAccount, mask_urls
 from runtime._metrics import error_text
 
 log = logging.getLogger("runtime")
@@ -69,5 +69,29 @@ def report_account(folder: Path, account: Account) -> None:
         )
     if account.abandoned:
         log.warning("subscribers still busy at the end: %s", ", ".join(account.abandoned))
+    for sink in account.sinks:
+        _report_sink(folder, sink)
     for name, count in account.unread.items():
         log.warning("subscriber %r left %d events unread; they are in the journal", name, count)
+
+
+def _report_sink(folder: Path, sink: SinkAccount) -> None:
+    if sink.dead or sink.missing:
+        log.warning(
+            "%s refused %d events for good (see %s), and %d were gone before they were sent",
+            sink.name,
+            sink.dead,
+            folder / "dead" / f"{sink.name}.jsonl",
+            sink.missing,
+        )
+    if not sink.complete:
+        pending = "an unknown number of" if sink.pending is None else str(sink.pending)
+        log.warning(
+            "%s has got %d events; %s wait%s. Deliver them with: hotloop sync %s --sink %s",
+            sink.name,
+            sink.delivered,
+            pending,
+            f" ({sink.reason})" if sink.reason else "",
+            folder,
+            sink.name,
+        )
