@@ -205,7 +205,7 @@ class Bus(Registrar):
         with self._lock:
             if self._destinations is None:
                 self._destinations = Destinations(
-                    self._run_dir, self._live, self.publish, deliver=self.options.deliver
+                    self._run_dir, self._live, self._tell_health, deliver=self.options.deliver
                 )
         self._destinations.add(sink, context)
 
@@ -347,6 +347,10 @@ class Bus(Registrar):
             self._live.catch_up(deadline)
             moved = self._inbox.offered != before
         self._live.end_before(RunEnded, deadline)
+
+    def _tell_health(self, event: Event) -> None:
+        if not self._inbox.closed:  # then the account tells it
+            self.publish(event)
 
     def _must_wait(self, event: Event) -> bool:
         # The loop thread runs the deciders, so it must not wait for them; closing has its budget.

@@ -79,12 +79,19 @@ class Deliveries:
         """
         if not self._all:
             return ()
-        self._live.call(lambda: [each.finish(outcome, deadline) for each in self._all])
+        self._live.call(lambda: self._finish(outcome, deadline))
         if not self._live.wait(lambda: not self._under_way, deadline + 0.1):
-            late = list(self._under_way)
-            self._live.call(lambda: [each.abandon() for each in late])
+            self._live.call(self._abandon)
             self._live.wait(lambda: not self._under_way, time.monotonic() + _LAST_WORD)
         return self.accounts
+
+    def _finish(self, outcome: Outcome, deadline: float) -> None:
+        for delivery in self._all:
+            delivery.finish(outcome, deadline)
+
+    def _abandon(self) -> None:
+        for delivery in list(self._under_way):
+            delivery.abandon()
 
     async def _run(self, delivery: Delivery, disk: Worker) -> None:
         try:

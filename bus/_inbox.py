@@ -116,6 +116,7 @@ class Inbox:
         self._losses: dict[str, Loss] = {}
         # Pushed out of a full queue: counted without a lock, because then it happens at each call.
         self._pushed_out = itertools.count()
+        self._count_pushed_out = self._pushed_out.__next__
         self._pushed_out_told = 0
         self._first_out: Item | None = None
         self._last_out: Item | None = None
@@ -231,10 +232,17 @@ class Inbox:
     def _put_when_full(self, item: Item) -> int:
         if self.closed or self._sizes or self._on_full == "block":
             return self._put_slowly(item, 0)
-        number = self._next()
-        self._queue.append((number, item))
-        with contextlib.suppress(IndexError):  # the writer was faster
-            self._push_out(self._queue.popleft()[1])
+        number, queue = self._next(), self._queue
+        queue.append((number, item))
+        try:
+            dropped = queue.popleft()[1]
+        except IndexError:  # pragma: no cover - the writer was faster
+            return number
+        if self._first_out is None or not isinstance(dropped, tuple):
+            self._push_out(dropped)
+        else:
+            self._last_out = dropped
+            self._count_pushed_out()
         return number
 
     def _push_out(self, item: Item) -> None:
@@ -244,7 +252,7 @@ class Inbox:
         if self._first_out is None:
             self._first_out = item
         self._last_out = item
-        next(self._pushed_out)
+        self._count_pushed_out()
 
     def _put_slowly(self, item: Item, size: int) -> int:
         if self._on_full == "block":

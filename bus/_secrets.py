@@ -1,6 +1,7 @@
 """Finds the secrets of settings, so that whatever quotes them can be cleaned."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 
 from pydantic import BaseModel, SecretBytes, SecretStr
 
@@ -30,8 +31,8 @@ def _values(value: object) -> Iterator[str]:
         for name in type(value).model_fields:
             yield from _values(getattr(value, name))
     elif isinstance(value, dict):
-        for each in value.values():
+        for each in cast("dict[object, object]", value).values():
             yield from _values(each)
     elif isinstance(value, (list, tuple, set)):
-        for each in value:
+        for each in cast("Iterable[object]", value):
             yield from _values(each)

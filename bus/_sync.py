@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import cast
 
 import anyio
 
@@ -172,8 +173,8 @@ def _outcome(run_dir: Path) -> Outcome | None:
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BusError | None:
     errors = group.exceptions
-    if len(errors) == 1 and isinstance(errors[0], BaseExceptionGroup):
-        return _only(errors[0])
+    if isinstance(errors[0], BaseExceptionGroup):
+        return _only(cast("BaseExceptionGroup[BaseException]", errors[0]))
     return errors[0] if isinstance(errors[0], BusError) else None
 
 

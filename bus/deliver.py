@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import anyio
@@ -41,12 +41,16 @@ def main() -> None:
     # Ctrl-C in the terminal is meant for the process that trains, which says when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.WARNING, format="hotloop deliver: %(message)s")
-    handover = Handover.model_validate_json(sys.stdin.buffer.readline())
+    lines = _lines()
+    first = next(lines, None)
+    if first is None:
+        return  # whoever started this died before it could say what for
+    handover = Handover.model_validate_json(first)
     sys.path[:] = handover.path
-    anyio.run(_deliver, handover)
+    anyio.run(_deliver, handover, lines)
 
 
-async def _deliver(handover: Handover) -> None:
+async def _deliver(handover: Handover, lines: Iterator[bytes]) -> None:
     feed = Feed(handover.run_dir)
     running = _Running(handover)
     sinks: list[Sink] = []
@@ -59,7 +63,7 @@ async def _deliver(handover: Handover) -> None:
             group.start_soon(running.deliver, sink, feed)
         token = anyio.lowlevel.current_token()
         listeners: list[Callable[[], None]] = [
-            partial(_listen, partial(_from_thread, token, running.finish)),
+            partial(_listen, lines, partial(_from_thread, token, running.finish)),
             partial(_outlive, handover, partial(_from_thread, token, running.finish)),
         ]
         for listener in listeners:
@@ -130,8 +134,16 @@ def _from_thread(token: object, function: Callable[..., None], *arguments: objec
     anyio.from_thread.run_sync(function, *arguments, token=token)  # type: ignore[arg-type]
 
 
-def _listen(finish: Callable[[Outcome, float], None]) -> None:
-    for line in sys.stdin.buffer:
+def _lines() -> Iterator[bytes]:
+    """Standard input, without a buffer whose lock a daemon thread would hold at the end."""
+    rest = b""
+    while piece := os.read(0, 1 << 16):
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from whole
+
+
+def _listen(lines: Iterator[bytes], finish: Callable[[Outcome, float], None]) -> None:
+    for line in lines:
         order = Finish.model_validate_json(line)
         finish(order.outcome, order.seconds)
 
