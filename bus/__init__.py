@@ -45,7 +45,6 @@ from typing import TYPE_CHECKING
 
 from bus._bus import Account, Bus
 from bus._control import Control, Handle
-from bus._cursor import Cursor, StillOwnedError, list_cursors
 from bus._deciders import Decider
 from bus._deferred import DeviceValues
 from bus._errors import (
@@ -82,14 +81,6 @@ from bus._events import (
     SummaryLogged,
     SystemMetricsLogged,
     TextLogged,
-)
-from bus._failures import (
-    Backoff,
-    DeliveryError,
-    MisconfiguredError,
-    RejectedError,
-    Response,
-    UnavailableError,
 )
 from bus._hooks import (
     CheckpointSaved,
@@ -146,7 +137,7 @@ from bus._rundir import (
     next_attempt,
     run_state,
 )
-from bus._sink_account import Pace, SinkAccount
+from bus._sink_account import SinkAccount
 from bus._statistics import (
     DeciderStatistics,
     LatencyHistogram,
@@ -156,6 +147,16 @@ from bus._statistics import (
 from bus._subscription import EventStream, Filter, OnError, Overflow, Subscription
 
 if TYPE_CHECKING:
+    from bus._cursor import Cursor, StillOwnedError, list_cursors
+    from bus._failures import (
+        Backoff,
+        DeliveryError,
+        MisconfiguredError,
+        RejectedError,
+        Response,
+        UnavailableError,
+    )
+    from bus._patience import Pace
     from bus._registry import (
         SINKS,
         MissingPackageError,
@@ -178,6 +179,16 @@ if TYPE_CHECKING:
     from bus._sync import resend_dead, sink_context, sync_run
 
 _LAZY = {
+    "Cursor": "bus._cursor",
+    "StillOwnedError": "bus._cursor",
+    "list_cursors": "bus._cursor",
+    "Backoff": "bus._failures",
+    "DeliveryError": "bus._failures",
+    "MisconfiguredError": "bus._failures",
+    "RejectedError": "bus._failures",
+    "Response": "bus._failures",
+    "UnavailableError": "bus._failures",
+    "Pace": "bus._patience",
     "Batch": "bus._sink",
     "BatchLimits": "bus._sink",
     "BlockingSink": "bus._sink",
@@ -349,3 +360,7 @@ def __getattr__(name: str) -> object:
     value: object = getattr(importlib.import_module(module), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -16,8 +16,9 @@ from bus._event import Event
 from bus._events import Outcome, SinkStateChanged
 from bus._feed import Feed
 from bus._live import LiveLoop
+from bus._patience import Pace
 from bus._sink import Sink, SinkContext
-from bus._sink_account import Pace, SinkAccount
+from bus._sink_account import SinkAccount
 from bus._worker import Worker
 
 log = logging.getLogger("bus")

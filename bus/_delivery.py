@@ -33,13 +33,13 @@ from bus._failures import (
     UnavailableError,
 )
 from bus._feed import Feed, FeedReader
-from bus._patience import OverError, Patience
+from bus._patience import OverError, Pace, Patience
 from bus._plain import mask_urls
 from bus._rates import RateLimiter
 from bus._reader import Record
 from bus._secrets import secrets_of, without
 from bus._sink import Batch, Sink, SinkContext, State
-from bus._sink_account import Pace, SinkAccount
+from bus._sink_account import SinkAccount
 
 log = logging.getLogger("bus")
 

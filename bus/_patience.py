@@ -1,11 +1,29 @@
 """Waiting, and what the end of the run makes of it."""
 
+from dataclasses import dataclass, field
+
 import anyio
 
 from bus._events import Outcome
+from bus._failures import Backoff
 
 _LAST_TRIES = 0.5
 """Seconds between tries at most when the run ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a delivery looks around.
+
+    Attributes:
+        look: Seconds between two looks at a journal with nothing new in it.
+        rearm: Seconds between two tries of a suspended sink.
+        backoff: Waits after failures.
+    """
+
+    look: float = 0.2
+    rearm: float = 600.0
+    backoff: Backoff = field(default_factory=Backoff)
 
 
 class OverError(Exception):

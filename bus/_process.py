@@ -17,8 +17,9 @@ from bus._deliveries import announce
 from bus._event import Event
 from bus._events import Outcome
 from bus._handover import Finish, Handover, PlainSink, Report, is_portable
+from bus._patience import Pace
 from bus._sink import Sink, SinkContext
-from bus._sink_account import Pace, SinkAccount
+from bus._sink_account import SinkAccount
 
 log = logging.getLogger("bus")
 

@@ -1,24 +1,8 @@
-"""How often a delivery looks around, and what it reports of itself."""
+"""What a delivery reports of itself."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bus._events import SinkStatus
-from bus._failures import Backoff
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often a delivery looks around.
-
-    Attributes:
-        look: Seconds between two looks at a journal with nothing new in it.
-        rearm: Seconds between two tries of a suspended sink.
-        backoff: Waits after failures.
-    """
-
-    look: float = 0.2
-    rearm: float = 600.0
-    backoff: Backoff = field(default_factory=Backoff)
 
 
 @dataclass(frozen=True, slots=True)

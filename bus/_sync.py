@@ -14,10 +14,11 @@ from bus._errors import BusError
 from bus._events import Outcome
 from bus._failures import DeliveryError
 from bus._feed import Feed
+from bus._patience import Pace
 from bus._reader import JournalReader, Record
 from bus._rundir import RunInfo, run_state
 from bus._sink import Batch, Sink, SinkContext, State
-from bus._sink_account import Pace, SinkAccount
+from bus._sink_account import SinkAccount
 from bus._worker import Worker
 
 Progress = Callable[[SinkAccount], object]

@@ -22,10 +22,10 @@ from bus._delivery import Delivery
 from bus._events import Outcome
 from bus._feed import Feed
 from bus._handover import Finish, Handover, Report
+from bus._patience import Pace
 from bus._reader import JournalReader
 from bus._rundir import process_started
 from bus._sink import Sink
-from bus._sink_account import Pace
 from bus._worker import Worker
 
 log = logging.getLogger("bus")

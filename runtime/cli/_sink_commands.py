@@ -89,6 +89,10 @@ def sinks(*, as_json: AsJson = False) -> None:
     Examples:
       hotloop sinks
       hotloop sinks --json | jq '.[] | select(.readiness == "ready") | .name'
+
+    \b
+    Exit codes:
+      0   listed
     """
     from runtime.cli._output import show, show_json
     from runtime.cli._sinks import look, view
