@@ -1,0 +1,91 @@
+"""Takes secrets out of whatever is said about a request: messages, addresses, a server's words."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from bus import looks_secret
+
+MASK: Final = "***"
+
+_SHORT: Final = 5
+_LONG_SEGMENT: Final = 12
+"""From this length on, a part of a secret address's path is taken for a secret itself."""
+
+_USERINFO: Final = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.\-]{0,30}://)[^\s/@]{1,2000}@")
+_QUERY: Final = re.compile(
+    r"(?P<key>[?&;][^=&;?\s]{1,100})=(?P<value>[^&;\s\"'<>]*[^&;\s\"'<>:,.])"
+)
+_SIGNATURES: Final = frozenset(
+    {
+        "key",
+        "sig",
+        "signature",
+        "x-amz-credential",
+        "x-amz-security-token",
+        "x-amz-signature",
+        "x-goog-credential",
+        "x-goog-signature",
+    }
+)
+
+
+class Mask:
+    """Replaces secrets in texts, in the spellings in which addresses and JSON carry them.
+
+    Args:
+        secrets: What must not be said; those shorter than five characters are left alone, because
+            replacing them would garble every text.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        forms = {form for secret in secrets for form in _forms(secret) if len(form) >= _SHORT}
+        self._forms = sorted(forms, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        """The text without secrets, without userinfo and without telling values in addresses."""
+        for form in self._forms:
+            text = text.replace(form, MASK)
+        text = _USERINFO.sub(rf"\g<scheme>{MASK}@", text)
+        return _QUERY.sub(_masked_value, text)
+
+    def __repr__(self) -> str:
+        return f"<Mask of {len(self._forms)}>"
+
+
+def secret_header_values(headers: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Values of headers that authenticate, whole and without the word for their scheme."""
+    for name, value in headers:
+        if looks_secret(name) or looks_secret(name.lower().removeprefix("x-")):
+            yield value
+            yield value.partition(" ")[2]
+
+
+def _masked_value(match: re.Match[str]) -> str:
+    name = match["key"][1:].lower()
+    telling = name in _SIGNATURES or looks_secret(name)
+    return f"{match['key']}={MASK}" if telling else match[0]
+
+
+def _forms(secret: str) -> Iterator[str]:
+    yield secret
+    yield quote(secret, safe="")
+    yield quote(secret)
+    yield json.dumps(secret)[1:-1]
+    if "://" not in secret:
+        return
+    try:
+        parts = urlsplit(secret)
+    except ValueError:
+        return
+    if parts.password:
+        yield parts.password
+    rest = parts.path + (f"?{parts.query}" if parts.query else "")
+    if len(parts.path) > 1:
+        yield rest
+        yield parts.path
+    for segment in parts.path.split("/"):
+        if len(segment) >= _LONG_SEGMENT:
+            yield segment
