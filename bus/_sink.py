@@ -192,8 +192,8 @@ class Sink(ABC):
     help: ClassVar[str] = ""
     """Where to get an account or a key; shown when settings are missing."""
 
-    class Settings(SinkSettings):
-        """No settings."""
+    Settings: ClassVar[type[SinkSettings]] = SinkSettings
+    """Overridden by a class of the sink's own; this one has no settings."""
 
     settings: SinkSettings
     url: str | None = None
