@@ -98,6 +98,7 @@ def test_a_keyboard_interrupt_from_outside(run_script, ended):
     """SIGINT in the middle of the loop stops the run and still writes everything."""
     process = run_script(f"""{OPEN}
 import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit SIG_IGN
 os.kill(os.getpid(), signal.SIGINT)
 while True:
     run.log({{"n": 0.0}})
