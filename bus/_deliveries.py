@@ -23,7 +23,7 @@ from bus._worker import Worker
 
 log = logging.getLogger("bus")
 
-_LAST_WORD = 2.5
+_LAST_WORD = 1.0
 """Seconds that releasing an abandoned sink and counting what waits for it may take."""
 
 

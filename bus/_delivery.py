@@ -46,7 +46,7 @@ log = logging.getLogger("bus")
 _TRIES_OF_A_BUG: Final = 5
 _REJECTED_IN_A_ROW: Final = 20
 _CLOSE: Final = 60.0
-_RELEASE: Final = 1.0
+_RELEASE: Final = 0.4
 _HOPELESS: Final = 5
 """Failures in a row after which closing tries once more and no longer."""
 

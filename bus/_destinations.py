@@ -84,5 +84,5 @@ class Destinations:
         )
         thread.start()
         here = self._here.close(outcome, deadline)
-        thread.join(max(0.0, deadline + 4 - time.monotonic()))
+        thread.join(max(0.0, deadline + 1.5 - time.monotonic()))
         return (*here, *(elsewhere or other.accounts))

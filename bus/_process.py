@@ -25,7 +25,7 @@ log = logging.getLogger("bus")
 
 _FIRST_PAUSE = 0.5
 _LAST_PAUSE = 60.0
-_GRACE = 2.5
+_GRACE = 1.0
 """Seconds beyond the deadline in which the process may release its sinks."""
 
 
