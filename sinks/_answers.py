@@ -81,6 +81,8 @@ class BodyReader:
         """
         self._came = self._came or bool(piece)
         if self._zipped is not None:
+            if self._zipped.eof and piece:
+                raise UnavailableError("the answer goes on behind its gzip data")
             try:
                 # One byte more than allowed tells a body that is too long from one that just fits.
                 piece = self._zipped.decompress(piece, self._limit - self._size + 1)
