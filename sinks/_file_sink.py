@@ -6,7 +6,7 @@ after a crash finds its first traces removed.
 
 import contextlib
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -58,8 +58,7 @@ class FileSink(BlockingSink):
 
     default: ClassVar[str]
 
-    class Settings(FileSettings):
-        """Where the file is."""
+    Settings: ClassVar[type[SinkSettings]] = FileSettings
 
     _run_dir: Path
     _wanted: Path
@@ -107,7 +106,7 @@ class FileSink(BlockingSink):
         return known.model_copy(update={"part": file.part, "bytes": file.size}).model_dump()
 
     @contextlib.contextmanager
-    def _settled(self, state: State) -> Iterator[tuple[AppendedFile, FileState]]:
+    def _settled(self, state: State) -> Generator[tuple[AppendedFile, FileState]]:
         known = FileState.model_validate(dict(state))
         path = self._run_dir / known.file
         file = AppendedFile(path, lambda part: self.kept(path, part))

@@ -12,7 +12,7 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,7 @@ log = logging.getLogger("sinks")
 _NEEDS_A_PERSON: Final = frozenset(
     {
         errno.EACCES,
+        errno.EEXIST,
         errno.EISDIR,
         errno.ELOOP,
         errno.ENAMETOOLONG,
@@ -38,7 +39,7 @@ _PIECE: Final = 1 << 20
 
 
 @contextlib.contextmanager
-def refusals(path: Path) -> Iterator[None]:
+def refusals(path: Path) -> Generator[None]:
     """Tell what an operating system's refusal means for a delivery.
 
     Raises:

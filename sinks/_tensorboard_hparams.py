@@ -1,8 +1,8 @@
 """What TensorBoard's HPARAMS page shows of a run: its settings and how it ended.
 
 The messages are those of tensorboard/plugins/hparams/plugin_data.proto and of protobuf's
-struct.proto. No `Experiment` is written: without one TensorBoard lists every scalar as a metric,
-while with one it lists those that were known when the first of a folder was written.
+struct.proto. No `Experiment` is written: without one TensorBoard lists the settings and the scalars
+of all runs, while with one it lists what the first run that it reads knew of.
 """
 
 import json

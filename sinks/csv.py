@@ -137,7 +137,10 @@ def _superseded_beyond(batch: Batch) -> int | None:
 
 def _header(file: AppendedFile) -> list[str]:
     """The columns that a file has; none if it is empty."""
-    return next(_read(file.path), [])
+    if file.size:
+        for names in _read(file.path):
+            return names
+    return []
 
 
 def _read(path: Path) -> Iterator[list[str]]:
