@@ -310,7 +310,7 @@ class Run(MetricsLogger):
         )
         forget(self)
         record_end(self._identity, ending)
-        report_account(self.dir, account)
+        report_account(self.dir, account, self._bus.statistics())
         return account
 
     def close_at_exit(self) -> None:
