@@ -4,8 +4,8 @@ A part remembers the range of the journal that it stands for. Its boundaries go 
 before it is sent, so that a retry after a crash is sent in the same pieces.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import anyio
@@ -29,6 +29,25 @@ class Part:
     first: int
     last: int
     records: tuple[Record, ...]
+
+    def behind(self, count: int) -> "Part | None":
+        """What is left behind its first `count` records; None if nothing is."""
+        rest = self.records[count:]
+        return replace(self, first=rest[0].seq, records=rest) if rest else None
+
+    def without(self, guilty: Collection[int]) -> "Part | None":
+        """The part without the records at these places; None if nothing is left."""
+        rest = tuple(r for index, r in enumerate(self.records) if index not in guilty)
+        return replace(self, records=rest) if rest else None
+
+    def halves(self) -> tuple["Part", "Part"]:
+        """Two parts of its records, of which there must be two or more."""
+        middle = len(self.records) // 2
+        border = self.records[middle].seq
+        return (
+            replace(self, last=border - 1, records=self.records[:middle]),
+            replace(self, first=border, records=self.records[middle:]),
+        )
 
 
 @dataclass(slots=True)

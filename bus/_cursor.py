@@ -186,7 +186,7 @@ class CursorFile:
                 self.path.replace(self.path.with_suffix(f".damaged-{int(time.time())}"))
             return Cursor(sink=self._sink)
 
-    def acquire(self, *, take_over: bool = False) -> Cursor:
+    def acquire(self, take_over: bool = False) -> Cursor:
         """Become the one that delivers.
 
         Args:

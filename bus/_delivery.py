@@ -17,7 +17,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Final
 
 import anyio
@@ -158,24 +157,24 @@ class Delivery:
         self._health("finished")
 
     async def _own(self) -> None:
+        give_way_until = anyio.current_time() + self._pace.take_over
         while not self._patience.exhausted:
+            # The newer one is right: it goes on with the run.
+            stuck = self._patient and anyio.current_time() >= give_way_until
             try:
-                self.cursor = await self._disk(
-                    lambda: self._file.acquire(take_over=self._take_over)
-                )
+                self.cursor = await self._disk(self._file.acquire, self._take_over or stuck)
             except StillOwnedError as error:
                 if not self._patient:
                     raise
                 self._health("waiting", str(error))
-                await self._patience.sleep(self._pace.look * 5)
-            except OSError as error:
+            except (OSError, UnavailableError) as error:
                 self._health("waiting", f"the cursor cannot be written: {error}")
-                await self._patience.sleep(self._pace.look * 5)
             else:
                 self._state = dict(self.cursor.state)
                 self.cursor.closed = None
                 self._collector = self._new_collector()
                 return
+            await self._patience.sleep(self._pace.look * 5)
         raise OverError
 
     def _new_collector(self) -> Collector:
@@ -252,15 +251,15 @@ class Delivery:
             await self._acknowledge(left, count, state)
 
         batch = Batch(left[0].records, commit, failures=failures)
-        try:
-            with anyio.fail_after(self.sink.write_timeout):
-                state = await self.sink.write(batch, dict(self._state))
-        except LostOwnershipError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a sink does, training goes on
-            return self._understood(error)
-        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
-            return self._understood(error)
+        state: State = {}
+
+        async def write() -> None:
+            nonlocal state
+            state = await self.sink.write(batch, dict(self._state))
+
+        failure = await self._tried(write)
+        if failure is not None:
+            return failure
         if left and left[0].records[-1] is batch[-1]:
             await self._acknowledge(left, len(left[0].records), state)
         else:
@@ -273,9 +272,8 @@ class Delivery:
         if not 0 <= count <= len(part.records):
             left.appendleft(part)
             raise ValueError(f"commit({count}) of a batch with {len(part.records)} records left")
-        if count < len(part.records):
-            rest = part.records[count:]
-            left.appendleft(replace(part, first=rest[0].seq, records=rest))
+        if (rest := part.behind(count)) is not None:
+            left.appendleft(rest)
         self.cursor.counts.delivered += count
         self._state = state
         await self._advance(part, left)
@@ -290,21 +288,13 @@ class Delivery:
     async def _take_apart(self, left: deque[Part], failure: RejectedError) -> None:
         """Bury the guilty records, or halve the part until they are found."""
         part = left.popleft()
-        count = len(part.records)
-        guilty = {index for index in failure.guilty if 0 <= index < count}
-        if count == 1:
+        guilty = {index for index in failure.guilty if 0 <= index < len(part.records)}
+        if len(part.records) == 1:
             guilty = {0}
-        if guilty:
-            for index in sorted(guilty):
-                await self._bury(part.records[index], str(failure))
-            rest = tuple(r for index, r in enumerate(part.records) if index not in guilty)
-            if rest:
-                left.appendleft(replace(part, records=rest))
-        else:
-            middle = count // 2
-            border = part.records[middle].seq
-            left.appendleft(replace(part, first=border, records=part.records[middle:]))
-            left.appendleft(replace(part, last=border - 1, records=part.records[:middle]))
+        for index in sorted(guilty):
+            await self._bury(part.records[index], str(failure))
+        rest = [part.without(guilty)] if guilty else part.halves()
+        left.extendleft(each for each in reversed(rest) if each is not None)
         await self._advance(part, left)
         if self._rejected >= _REJECTED_IN_A_ROW:
             self._rejected = 0
@@ -345,22 +335,22 @@ class Delivery:
 
     async def _insist(self, attempt: Callable[[], Awaitable[None]]) -> None:
         """Call until it succeeds."""
-        while True:
-            try:
-                with anyio.fail_after(self.sink.write_timeout):
-                    await attempt()
-            except LostOwnershipError:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever a sink does, training goes on
-                failure = self._understood(error)
-            except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
-                failure = self._understood(error)
-            else:
-                self._good()
-                return
+        while (failure := await self._tried(attempt)) is not None:
             if isinstance(failure, RejectedError):
                 failure = MisconfiguredError(str(failure))
             await self._hold(failure)
+        self._good()
+
+    async def _tried(self, attempt: Callable[[], Awaitable[None]]) -> DeliveryError | None:
+        """Call once; whatever a sink does, training goes on, and so does the delivery."""
+        try:
+            with anyio.fail_after(self.sink.write_timeout):
+                await attempt()
+        except LostOwnershipError:
+            raise
+        except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # noqa: BLE001 - said above
+            return self._understood(error)
+        return None
 
     def _good(self) -> None:
         self.failures = self._rejected = self._bugs = 0

@@ -19,11 +19,14 @@ class Pace:
         look: Seconds between two looks at a journal with nothing new in it.
         rearm: Seconds between two tries of a suspended sink.
         backoff: Waits after failures.
+        take_over: Seconds after which whoever waits for another process takes over from it: that
+            one is stuck, or its machine is gone.
     """
 
     look: float = 0.2
     rearm: float = 600.0
     backoff: Backoff = field(default_factory=Backoff)
+    take_over: float = 60.0
 
 
 class OverError(Exception):

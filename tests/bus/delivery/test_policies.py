@@ -330,6 +330,32 @@ async def test_only_one_delivers(write_run):
     assert len(first.batches) == 2
 
 
+async def test_a_stuck_process_is_taken_over_from(write_run):
+    """Who goes on with the run waits a minute for the one before it, and no longer."""
+    run = write_run(25)
+    gate = anyio.Event()
+
+    async def wait(_batch):
+        await gate.wait()
+
+    first, second = LimitedSink([None, wait]), LimitedSink()
+    stuck, next_one = run.delivery(first), run.delivery(second)
+    async with anyio.create_task_group() as group:
+        group.start_soon(stuck.run)
+        await until(lambda: len(first.batches) == 2)
+        started = anyio.current_time()
+        group.start_soon(next_one.run)
+        await until(lambda: next_one.account.status == "waiting")
+        await until(lambda: second.got)
+        assert 60 <= anyio.current_time() - started < 65
+        gate.set()
+        for delivery in (stuck, next_one):
+            delivery.finish("finished", anyio.current_time() + 10)
+
+    assert second.values == list(range(10, 25))
+    assert (stuck.account.status, next_one.account.status) == ("ended", "finished")
+
+
 async def test_abandoning_ends_in_bounded_time(write_run):
     """Whatever it is at; the batch under way keeps its boundaries for whoever goes on."""
     run = write_run(25)
