@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, Va
 from bus._errors import BusError
 from bus._events import Outcome, SinkStatus
 from bus._rundir import AttemptInfo
+from bus._sink_account import SinkAccount
 
 CURSOR_FOLDER: Final = "cursors"
 
@@ -133,6 +134,26 @@ class Cursor(CursorModel):
     def position(self, attempt: int, rank: int) -> Position:
         """How far an attempt's journal of a rank has been delivered; a new one if not at all."""
         return self.positions.setdefault(f"a{attempt}-rank{rank}", Position())
+
+    def account(self, *, pending: int | None, complete: bool) -> SinkAccount:
+        """What it says of the sink, for people.
+
+        Args:
+            pending: Records that wait; None if they were not counted.
+            complete: Whether everything was delivered and the sink closed.
+        """
+        return SinkAccount(
+            name=self.sink,
+            status=self.health.status,
+            reason=self.health.reason,
+            url=self.health.url,
+            delivered=self.counts.delivered,
+            pending=pending,
+            dead=self.counts.dead,
+            superseded=self.counts.superseded,
+            missing=self.counts.missing,
+            complete=complete,
+        )
 
 
 class LostOwnershipError(BusError):

@@ -102,19 +102,9 @@ class Delivery:
     @property
     def account(self) -> SinkAccount:
         """What has been done so far."""
-        health, counts = self.cursor.health, self.cursor.counts
-        return SinkAccount(
-            name=self.sink.name,
-            status=health.status,
-            reason=health.reason,
-            url=health.url,
-            delivered=counts.delivered,
-            pending=0 if self._delivered_all else self._pending,
-            dead=counts.dead,
-            superseded=counts.superseded,
-            missing=counts.missing,
-            complete=self._delivered_all and health.status == "finished",
-        )
+        finished = self._delivered_all and self.cursor.health.status == "finished"
+        pending = 0 if self._delivered_all else self._pending
+        return self.cursor.account(pending=pending, complete=finished)
 
     def finish(self, outcome: Outcome | None, deadline: float) -> None:
         """Deliver what is there, tell the sink the outcome unless the run lives on, and end."""
