@@ -131,18 +131,18 @@ class TensorBoardSink(BlockingSink):
     def write_blocking(self, batch: Batch, state: State) -> State:
         """Append a batch in one write."""
         known = Remembered.model_validate(dict(state))
-        rank = str(batch.rank)
-        before = known.streams.get(rank)
+        before = known.streams.get(str(batch.rank))
         stream = (before or Stream(attempt=batch.attempt)).model_copy()
-        known.streams[rank] = stream
+        known.streams[str(batch.rank)] = stream
         data = self._records(batch, known, stream)
         folder = self._folder_of(batch.rank)
+        new_attempt = before is None or before.attempt < batch.attempt
         with refusals(folder):
-            if stream.attempt != batch.attempt or not self._is_whole(folder, stream):
-                head = _beginning(batch, known, before)
-                data = head + data
+            if new_attempt or not self._is_whole(folder, stream):
+                data = _beginning(batch, known, new_attempt=new_attempt) + data
                 folder.mkdir(parents=True, exist_ok=True)
-                stream.attempt, stream.file, stream.bytes = batch.attempt, known.next, 0
+                stream.attempt = max(stream.attempt, batch.attempt)
+                stream.file, stream.bytes = known.next, 0
                 self._reserve(known)
             if data:
                 stream.bytes = append(folder / stream.file, stream.bytes, data)
@@ -271,15 +271,13 @@ def _rank_folder(folder: Path, rank: int) -> Path:
     return folder / f"rank{rank}" if rank else folder
 
 
-def _beginning(batch: Batch, known: Remembered, before: Stream | None) -> bytes:
+def _beginning(batch: Batch, known: Remembered, *, new_attempt: bool) -> bytes:
     """What a file begins with.
 
-    TensorBoard ignores the first session log of a folder and drops what is beyond each later one,
-    so the very first file has one too, and of the others only those of an attempt that resumed.
+    At a session log TensorBoard drops what is at its step and later, but ignores the first one it
+    reads in a folder, so an attempt that resumed begins with two.
     """
-    head = version(batch[0].event.time)
-    if before is None:
-        return head + session_start(batch[0].event.time, 0)
-    if before.attempt != batch.attempt == known.resumed_attempt:
-        return head + session_start(batch[0].event.time, known.resumed_step + 1)
-    return head
+    time = batch[0].event.time
+    if new_attempt and batch.attempt == known.resumed_attempt:
+        return version(time) + 2 * session_start(time, known.resumed_step + 1)
+    return version(time)

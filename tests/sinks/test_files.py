@@ -363,3 +363,20 @@ def test_a_run_delivers_while_it_lives(tmp_path):
     assert len(set(places)) == len(places)
     assert json.loads((moved / "cursors" / "csv.json").read_text())["closed"] == "finished"
     assert len(list((moved / "tensorboard").glob("*tfevents.1*"))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_a_process_of_its_own_delivers(tmp_path):
+    """The sinks are built again there, with the places that this process gave them."""
+    sinks = [
+        CsvSink(path=tmp_path / "metrics.csv"),
+        JsonlSink(path=tmp_path / "events.jsonl"),
+        TensorBoardSink(log_dir=tmp_path / "tensorboard"),
+    ]
+    with Run("apart", dir=tmp_path / "runs", sinks=sinks, deliver="process") as run:
+        for step in range(20):
+            run.log({"n": step}, step=step)
+
+    assert set(steps_in(tmp_path)) == set(SINKS)
+    assert all(steps == list(range(20)) for steps in steps_in(tmp_path).values())

@@ -28,8 +28,11 @@ from bus import (
     SystemMetricsLogged,
     TextLogged,
     TrainEnded,
+    encode,
+    resend_dead,
     sync_run,
 )
+from bus._lines import pack
 from sinks._tensorboard_images import read_picture
 from sinks._tensorboard_values import rewritten
 from sinks._tfevents import crc32c, crc32c_here
@@ -299,12 +302,23 @@ class TestFiles:
 
         assert [point[0] for point in sync(run_dir)["scalars"]["n"]] == list(range(8))
 
+    def test_dead_letters_of_an_earlier_attempt_hide_nothing(self, tmp_path):
+        """They are points among others."""
+        picture = tmp_path / "late.png"
+        late = MediaLogged(step=2, key="p", path=str(picture), media_type="image/png")
+        run_dir = write_run(tmp_path, [late, *metrics(range(9))], outcome=None)
+        write_run(tmp_path, [late, *metrics(range(6, 9))], attempt=2, from_step=5)
+        sync(run_dir)
+        picture.write_bytes(png(1, 1))
+
+        assert resend_dead(run_dir, TensorBoardSink()) == (2, 0)
+        found = read_tensorboard(run_dir / "tensorboard")
+        assert [point[0] for point in found["scalars"]["n"]] == list(range(9))
+        assert len(found["images"]["p"]) == 2
+
 
 def write_more(run_dir: Path, steps: range, *, seq: int) -> None:
     """Append to a run's journal, as its own process would."""
-    from bus import encode  # noqa: PLC0415 - only here
-    from bus._lines import pack  # noqa: PLC0415 - only here
-
     with (run_dir / "journal" / "rank0-a1-000001.jsonl").open("ab") as journal:
         for number, event in enumerate(metrics(steps), start=seq + 1):
             journal.write(pack(number, encode(event)))
