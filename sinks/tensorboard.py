@@ -110,11 +110,17 @@ class TensorBoardSink(BlockingSink):
 
     def bind(self, context: SinkContext) -> None:
         """Take a relative path as the program means it, which may change its folder later."""
-        self._place(context)
+        settings = self.settings
+        assert isinstance(settings, TensorBoardSink.Settings)
+        self._run_dir = context.run_dir.absolute()
+        self._run_id = _NAMELESS.sub("-", context.run_id)[-32:]
+        given = settings.log_dir
+        self._folder = self._run_dir / "tensorboard" if given is None else given.absolute()
+        self._encoder = ValueEncoder(settings.rewrite, self._run_dir)
 
     def open_blocking(self, context: SinkContext, state: State) -> State:
         """Cut off what was not acknowledged, and choose the name of this process's file."""
-        self._place(context)
+        del context  # `bind` has seen it
         where = self._relative(self._folder)
         known = Remembered.model_validate({"folder": where, **state})
         with refusals(self._folder):
@@ -125,7 +131,7 @@ class TensorBoardSink(BlockingSink):
         for stream in known.streams.values():
             stream.file, stream.bytes = "", 0
         self._reserve(known)
-        self.url = self._folder.absolute().as_uri()
+        self.url = self._folder.as_uri()
         return known.model_dump(mode="json")
 
     def write_blocking(self, batch: Batch, state: State) -> State:
@@ -248,15 +254,6 @@ class TensorBoardSink(BlockingSink):
         known.number = max(int(time.time()), known.number + 1)
         host = _NAMELESS.sub("-", socket.gethostname())
         known.next = f"{_PREFIX}{known.number:010d}.{host}.{os.getpid()}.{self._run_id}"
-
-    def _place(self, context: SinkContext) -> None:
-        settings = self.settings
-        assert isinstance(settings, TensorBoardSink.Settings)
-        self._run_dir = context.run_dir
-        self._run_id = _NAMELESS.sub("-", context.run_id)[-32:]
-        given = settings.log_dir
-        self._folder = context.run_dir / "tensorboard" if given is None else given.absolute()
-        self._encoder = ValueEncoder(settings.rewrite, context.run_dir)
 
     def _relative(self, path: Path) -> str:
         """Relative to the run's folder if it lies in there, which may be moved."""

@@ -1,10 +1,12 @@
 """Files that hold exactly what was acknowledged: CSV, JSON lines and event files alike."""
 
+import errno
 import json
 import math
 import os
 import random
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from bus import (
     SystemMetricsLogged,
     TextLogged,
     list_cursors,
+    sink_context,
     sync_run,
 )
 from runtime import Run
@@ -191,6 +194,18 @@ class TestJsonl:
         assert len(read_jsonl(tmp_path / "mine-2.jsonl")) == 5
         assert not (tmp_path / "mine-3.jsonl").exists()
 
+    def test_a_relative_path_is_where_the_program_was(self, tmp_path, monkeypatch):
+        """Also if the process changes its folder before the first write."""
+        run_dir = write_run(tmp_path, metrics(range(3)))
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path)
+        sink = JsonlSink(path=Path("mine.jsonl"))
+        sink.bind(sink_context(run_dir))
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        sink.open_blocking(sink_context(run_dir), {})
+
+        assert (tmp_path / "mine.jsonl").exists()
+
     def test_the_environment_names_the_file(self, tmp_path, monkeypatch):
         """Arguments beat it."""
         monkeypatch.setenv("HOTLOOP_JSONL_PATH", str(tmp_path / "env.jsonl"))
@@ -227,6 +242,21 @@ class TestAppending:
         file.begin_part([b"three\n"])
         assert (path.read_bytes(), kept(1).read_bytes()) == (b"three\n", b"one\ntwo\n")
         assert (file.part, file.size) == (2, 6)
+
+    def test_a_part_that_cannot_be_completed_replaces_nothing(self, tmp_path):
+        """Such as a wider table on a disk that has no space for it."""
+        path = tmp_path / "f"
+        file = AppendedFile(path, lambda part: tmp_path / f"f.{part}")
+        file.append(b"one\n")
+
+        def pieces() -> Iterator[bytes]:
+            yield b"wider"
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with pytest.raises(OSError, match="No space"):
+            file.begin_part(pieces())
+        assert [each.name for each in tmp_path.iterdir()] == ["f"]
+        assert (path.read_bytes(), file.part, file.size) == (b"one\n", 1, 4)
 
     def test_what_is_missing_is_said_and_whole_lines_follow(self, tmp_path, caplog):
         """After a power failure the file goes on at its last whole line."""
