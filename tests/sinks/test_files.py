@@ -281,9 +281,10 @@ class TestAppending:
 class TestCrashes:
     @pytest.mark.slow
     @pytest.mark.timeout(60)
-    @pytest.mark.parametrize("where", ["acknowledged", "written", "torn"])
-    @pytest.mark.parametrize("batch", [1, 4])
-    def test_killed_in_the_middle_of_a_batch(self, tmp_path, name, where, batch):
+    @pytest.mark.parametrize(
+        ("batch", "where"), [(1, "written"), (4, "acknowledged"), (4, "written"), (4, "torn")]
+    )
+    def test_killed_in_the_middle_of_a_batch(self, tmp_path, name, batch, where):
         """Whether it was written or not: afterwards everything is there once, and readable."""
         needs(name)
         wider = [MetricsLogged(time=NOON, step=n, metrics={"n": n, f"m{n}": n}) for n in (310, 355)]

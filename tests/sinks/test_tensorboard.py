@@ -410,6 +410,20 @@ def test_the_web_server(tmp_path):
         check_settings_page(plugin)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_the_web_server_hides_what_a_resume_replaced(tmp_path):
+    """It ignores the first session log of a folder, unlike the reader, and obeys the second."""
+    run_dir = write_run(tmp_path, metrics(range(20)), outcome=None)
+    sync_run(run_dir, [TensorBoardSink()])
+    write_run(tmp_path, [MetricsLogged(step=10, metrics={"m": 1.0})], attempt=2, from_step=9)
+    sync_run(run_dir, [TensorBoardSink()])
+    with web_server(tmp_path, tmp_path) as address:
+        plugin, name = f"{address}data/plugin/", "run/tensorboard"
+        points = ask(f"{plugin}scalars/scalars?run={name}&tag=n")
+        assert [step for _, step, _ in points] == list(range(10))
+
+
 def check_settings_page(plugin: str) -> None:
     """The HPARAMS page lists settings, every metric, and how the run ended."""
     experiment = ask(f"{plugin}hparams/experiment", {"experimentName": "0"})
