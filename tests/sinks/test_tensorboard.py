@@ -12,7 +12,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -361,8 +361,8 @@ def web_server(folder: Path, work: Path) -> Iterator[str]:
         server.wait(10)
 
 
-def ask(url: str, body: object = None) -> Any:
-    """What the server answers, asked until its first reading is done."""
+def ask(url: str, body: object = None, *, ready: Callable[[Any], object] = bool) -> Any:
+    """What the server answers, asked again until it has read as much as `ready` wants."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
     deadline = time.monotonic() + 30
@@ -371,7 +371,7 @@ def ask(url: str, body: object = None) -> Any:
             request = urllib.request.Request(url, data, headers)  # noqa: S310 - our own server
             with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - as above
                 found = json.loads(answer.read())
-            if found not in ({}, []):
+            if ready(found):
                 return found
         assert time.monotonic() < deadline, url
         time.sleep(0.05)
@@ -393,6 +393,7 @@ def test_the_web_server(tmp_path):
     sync_run(run_dir, [TensorBoardSink()])
     with web_server(tmp_path, tmp_path) as address:
         plugin, name = f"{address}data/plugin/", "run/tensorboard"
+        ask(f"{plugin}images/tags", ready=lambda tags: "face" in tags.get(name, {}))  # comes last
         tags = ask(f"{plugin}scalars/tags")
         assert set(tags[name]) == {"n", "loss", "eval/loss"}
         points = ask(f"{plugin}scalars/scalars?run={name}&tag=n")
@@ -420,6 +421,7 @@ def test_the_web_server_hides_what_a_resume_replaced(tmp_path):
     sync_run(run_dir, [TensorBoardSink()])
     with web_server(tmp_path, tmp_path) as address:
         plugin, name = f"{address}data/plugin/", "run/tensorboard"
+        ask(f"{plugin}scalars/tags", ready=lambda tags: "m" in tags.get(name, {}))  # comes last
         points = ask(f"{plugin}scalars/scalars?run={name}&tag=n")
         assert [step for _, step, _ in points] == list(range(10))
 
