@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from bus import (
     BatchLimits,
@@ -23,6 +24,7 @@ from bus import (
     sync_run,
 )
 from runtime import Run
+from runtime.cli._app import app
 from sinks._files import AppendedFile, append
 from sinks.csv import CsvSink
 from sinks.jsonl import JsonlSink
@@ -214,6 +216,22 @@ class TestJsonl:
         assert (tmp_path / "env.jsonl").exists()
         sync_run(write_run(tmp_path / "other", []), [JsonlSink(path=tmp_path / "given.jsonl")])
         assert (tmp_path / "given.jsonl").exists()
+
+
+def test_both_are_what_export_writes(tmp_path):
+    """Byte for byte the table, object for object the lines."""
+    odd = MetricsLogged(time=NOON, step=4, metrics={"a,b": math.nan, "time": 1e22, "": -math.inf})
+    result = Evaluated(time=NOON, step=4, metrics={"accuracy": 0.5}, dataset='a "b", c')
+    texts = [TextLogged(time=NOON, key="k", text="ü\n")]
+    run_dir = write_run(tmp_path, [*metrics(range(4)), odd, result, *texts])
+    sync_run(run_dir, [CsvSink(), JsonlSink()])
+    for kind, name in (("csv", "metrics.csv"), ("jsonl", "events.jsonl")):
+        out = tmp_path / name
+        done = CliRunner().invoke(app, ["export", str(run_dir), "--to", kind, "--out", str(out)])
+        assert done.exit_code == 0, done.output
+
+    assert (run_dir / "metrics.csv").read_bytes() == (tmp_path / "metrics.csv").read_bytes()
+    assert read_jsonl(run_dir / "events.jsonl") == read_jsonl(tmp_path / "events.jsonl")
 
 
 class TestAppending:
