@@ -48,6 +48,8 @@ def ours(folder: Path, calls: int) -> Timed:
     sink = TensorBoardSink(log_dir=folder / "events")
     context = SinkContext(run_dir=folder, run_id="bench", name="bench")
 
+    sink.bind(context)
+
     def write() -> None:
         state: State = sink.open_blocking(context, {})
         for batch in batches:

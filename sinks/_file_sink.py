@@ -83,21 +83,25 @@ class FileSink(BlockingSink):
 
     def bind(self, context: SinkContext) -> None:
         """Take a relative path as the program means it, which may change its folder later."""
-        self._place(context)
+        self._run_dir = context.run_dir.absolute()
+        settings = self.settings
+        assert isinstance(settings, FileSettings)
+        if settings.path is not None:
+            self._wanted = settings.path.absolute()
+        else:
+            self._wanted = self._run_dir / self.default
 
     def open_blocking(self, context: SinkContext, state: State) -> State:
         """Find the file again, or take a name that is free."""
-        self._place(context)
-        if state and FileState.model_validate(dict(state)).wanted == self._relative(self._wanted):
-            file = self._run_dir / FileState.model_validate(dict(state)).file
-            self.url = file.absolute().as_uri()
-            return state
-        with refusals(self._wanted):
-            free = claim(self._wanted, alone=self._wanted.parent == self._run_dir)
-        self.url = free.absolute().as_uri()
-        return FileState(
-            wanted=self._relative(self._wanted), file=self._relative(free)
-        ).model_dump()
+        del context  # `bind` has seen it
+        wanted = self._relative(self._wanted)
+        known = FileState.model_validate(dict(state)) if state else None
+        if known is None or known.wanted != wanted:
+            with refusals(self._wanted):
+                free = claim(self._wanted, alone=self._wanted.parent == self._run_dir)
+            known = FileState(wanted=wanted, file=self._relative(free))
+        self.url = (self._run_dir / known.file).as_uri()
+        return known.model_dump()
 
     def write_blocking(self, batch: Batch, state: State) -> State:
         """Cut off what was not acknowledged, then append the batch."""
@@ -116,15 +120,6 @@ class FileSink(BlockingSink):
             if self.keep is not None:
                 file.forget(known.part - 1 - self.keep)
             yield file, known
-
-    def _place(self, context: SinkContext) -> None:
-        self._run_dir = context.run_dir
-        settings = self.settings
-        assert isinstance(settings, FileSettings)
-        if settings.path is not None:
-            self._wanted = settings.path.absolute()
-        else:
-            self._wanted = context.run_dir / self.default
 
     def _relative(self, path: Path) -> str:
         """Relative to the run's folder if it lies in there, which may be moved."""

@@ -133,10 +133,7 @@ def version(time: float) -> bytes:
 
 
 def session_start(time: float, step: int) -> bytes:
-    """A record at which TensorBoard drops what it has at this step and later.
-
-    It does so at every such record but the first that it reads in a folder.
-    """
+    """A record at which TensorBoard drops what it has at this step and later."""
     return _event(time, step, field(7, integer(1, 1)))
 
 

@@ -110,11 +110,17 @@ class TensorBoardSink(BlockingSink):
 
     def bind(self, context: SinkContext) -> None:
         """Take a relative path as the program means it, which may change its folder later."""
-        self._place(context)
+        settings = self.settings
+        assert isinstance(settings, TensorBoardSink.Settings)
+        self._run_dir = context.run_dir.absolute()
+        self._run_id = _NAMELESS.sub("-", context.run_id)[-32:]
+        given = settings.log_dir
+        self._folder = self._run_dir / "tensorboard" if given is None else given.absolute()
+        self._encoder = ValueEncoder(settings.rewrite, self._run_dir)
 
     def open_blocking(self, context: SinkContext, state: State) -> State:
         """Cut off what was not acknowledged, and choose the name of this process's file."""
-        self._place(context)
+        del context  # `bind` has seen it
         where = self._relative(self._folder)
         known = Remembered.model_validate({"folder": where, **state})
         with refusals(self._folder):
@@ -125,24 +131,24 @@ class TensorBoardSink(BlockingSink):
         for stream in known.streams.values():
             stream.file, stream.bytes = "", 0
         self._reserve(known)
-        self.url = self._folder.absolute().as_uri()
+        self.url = self._folder.as_uri()
         return known.model_dump(mode="json")
 
     def write_blocking(self, batch: Batch, state: State) -> State:
         """Append a batch in one write."""
         known = Remembered.model_validate(dict(state))
-        rank = str(batch.rank)
-        before = known.streams.get(rank)
+        before = known.streams.get(str(batch.rank))
         stream = (before or Stream(attempt=batch.attempt)).model_copy()
-        known.streams[rank] = stream
+        known.streams[str(batch.rank)] = stream
         data = self._records(batch, known, stream)
         folder = self._folder_of(batch.rank)
+        new_attempt = before is None or before.attempt < batch.attempt
         with refusals(folder):
-            if stream.attempt != batch.attempt or not self._is_whole(folder, stream):
-                head = _beginning(batch, known, before)
-                data = head + data
+            if new_attempt or not self._is_whole(folder, stream):
+                data = _beginning(batch, known, new_attempt=new_attempt) + data
                 folder.mkdir(parents=True, exist_ok=True)
-                stream.attempt, stream.file, stream.bytes = batch.attempt, known.next, 0
+                stream.attempt = max(stream.attempt, batch.attempt)
+                stream.file, stream.bytes = known.next, 0
                 self._reserve(known)
             if data:
                 stream.bytes = append(folder / stream.file, stream.bytes, data)
@@ -249,15 +255,6 @@ class TensorBoardSink(BlockingSink):
         host = _NAMELESS.sub("-", socket.gethostname())
         known.next = f"{_PREFIX}{known.number:010d}.{host}.{os.getpid()}.{self._run_id}"
 
-    def _place(self, context: SinkContext) -> None:
-        settings = self.settings
-        assert isinstance(settings, TensorBoardSink.Settings)
-        self._run_dir = context.run_dir
-        self._run_id = _NAMELESS.sub("-", context.run_id)[-32:]
-        given = settings.log_dir
-        self._folder = context.run_dir / "tensorboard" if given is None else given.absolute()
-        self._encoder = ValueEncoder(settings.rewrite, context.run_dir)
-
     def _relative(self, path: Path) -> str:
         """Relative to the run's folder if it lies in there, which may be moved."""
         inside = path.is_relative_to(self._run_dir)
@@ -271,15 +268,13 @@ def _rank_folder(folder: Path, rank: int) -> Path:
     return folder / f"rank{rank}" if rank else folder
 
 
-def _beginning(batch: Batch, known: Remembered, before: Stream | None) -> bytes:
+def _beginning(batch: Batch, known: Remembered, *, new_attempt: bool) -> bytes:
     """What a file begins with.
 
-    TensorBoard ignores the first session log of a folder and drops what is beyond each later one,
-    so the very first file has one too, and of the others only those of an attempt that resumed.
+    At a session log TensorBoard drops what is at its step and later, but ignores the first one it
+    reads in a folder, so an attempt that resumed begins with two.
     """
-    head = version(batch[0].event.time)
-    if before is None:
-        return head + session_start(batch[0].event.time, 0)
-    if before.attempt != batch.attempt == known.resumed_attempt:
-        return head + session_start(batch[0].event.time, known.resumed_step + 1)
-    return head
+    time = batch[0].event.time
+    if new_attempt and batch.attempt == known.resumed_attempt:
+        return version(time) + 2 * session_start(time, known.resumed_step + 1)
+    return version(time)

@@ -1,13 +1,16 @@
 """Files that hold exactly what was acknowledged: CSV, JSON lines and event files alike."""
 
+import errno
 import json
 import math
 import os
 import random
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from bus import (
     BatchLimits,
@@ -17,9 +20,11 @@ from bus import (
     SystemMetricsLogged,
     TextLogged,
     list_cursors,
+    sink_context,
     sync_run,
 )
 from runtime import Run
+from runtime.cli._app import app
 from sinks._files import AppendedFile, append
 from sinks.csv import CsvSink
 from sinks.jsonl import JsonlSink
@@ -191,6 +196,18 @@ class TestJsonl:
         assert len(read_jsonl(tmp_path / "mine-2.jsonl")) == 5
         assert not (tmp_path / "mine-3.jsonl").exists()
 
+    def test_a_relative_path_is_where_the_program_was(self, tmp_path, monkeypatch):
+        """Also if the process changes its folder before the first write."""
+        run_dir = write_run(tmp_path, metrics(range(3)))
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path)
+        sink = JsonlSink(path=Path("mine.jsonl"))
+        sink.bind(sink_context(run_dir))
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        sink.open_blocking(sink_context(run_dir), {})
+
+        assert (tmp_path / "mine.jsonl").exists()
+
     def test_the_environment_names_the_file(self, tmp_path, monkeypatch):
         """Arguments beat it."""
         monkeypatch.setenv("HOTLOOP_JSONL_PATH", str(tmp_path / "env.jsonl"))
@@ -199,6 +216,22 @@ class TestJsonl:
         assert (tmp_path / "env.jsonl").exists()
         sync_run(write_run(tmp_path / "other", []), [JsonlSink(path=tmp_path / "given.jsonl")])
         assert (tmp_path / "given.jsonl").exists()
+
+
+def test_both_are_what_export_writes(tmp_path):
+    """Byte for byte the table, object for object the lines."""
+    odd = MetricsLogged(time=NOON, step=4, metrics={"a,b": math.nan, "time": 1e22, "": -math.inf})
+    result = Evaluated(time=NOON, step=4, metrics={"accuracy": 0.5}, dataset='a "b", c')
+    texts = [TextLogged(time=NOON, key="k", text="ü\n")]
+    run_dir = write_run(tmp_path, [*metrics(range(4)), odd, result, *texts])
+    sync_run(run_dir, [CsvSink(), JsonlSink()])
+    for kind, name in (("csv", "metrics.csv"), ("jsonl", "events.jsonl")):
+        out = tmp_path / name
+        done = CliRunner().invoke(app, ["export", str(run_dir), "--to", kind, "--out", str(out)])
+        assert done.exit_code == 0, done.output
+
+    assert (run_dir / "metrics.csv").read_bytes() == (tmp_path / "metrics.csv").read_bytes()
+    assert read_jsonl(run_dir / "events.jsonl") == read_jsonl(tmp_path / "events.jsonl")
 
 
 class TestAppending:
@@ -228,6 +261,21 @@ class TestAppending:
         assert (path.read_bytes(), kept(1).read_bytes()) == (b"three\n", b"one\ntwo\n")
         assert (file.part, file.size) == (2, 6)
 
+    def test_a_part_that_cannot_be_completed_replaces_nothing(self, tmp_path):
+        """Such as a wider table on a disk that has no space for it."""
+        path = tmp_path / "f"
+        file = AppendedFile(path, lambda part: tmp_path / f"f.{part}")
+        file.append(b"one\n")
+
+        def pieces() -> Iterator[bytes]:
+            yield b"wider"
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with pytest.raises(OSError, match="No space"):
+            file.begin_part(pieces())
+        assert [each.name for each in tmp_path.iterdir()] == ["f"]
+        assert (path.read_bytes(), file.part, file.size) == (b"one\n", 1, 4)
+
     def test_what_is_missing_is_said_and_whole_lines_follow(self, tmp_path, caplog):
         """After a power failure the file goes on at its last whole line."""
         path = tmp_path / "f"
@@ -251,9 +299,10 @@ class TestAppending:
 class TestCrashes:
     @pytest.mark.slow
     @pytest.mark.timeout(60)
-    @pytest.mark.parametrize("where", ["acknowledged", "written", "torn"])
-    @pytest.mark.parametrize("batch", [1, 4])
-    def test_killed_in_the_middle_of_a_batch(self, tmp_path, name, where, batch):
+    @pytest.mark.parametrize(
+        ("batch", "where"), [(1, "written"), (4, "acknowledged"), (4, "written"), (4, "torn")]
+    )
+    def test_killed_in_the_middle_of_a_batch(self, tmp_path, name, batch, where):
         """Whether it was written or not: afterwards everything is there once, and readable."""
         needs(name)
         wider = [MetricsLogged(time=NOON, step=n, metrics={"n": n, f"m{n}": n}) for n in (310, 355)]
@@ -363,3 +412,20 @@ def test_a_run_delivers_while_it_lives(tmp_path):
     assert len(set(places)) == len(places)
     assert json.loads((moved / "cursors" / "csv.json").read_text())["closed"] == "finished"
     assert len(list((moved / "tensorboard").glob("*tfevents.1*"))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_a_process_of_its_own_delivers(tmp_path):
+    """The sinks are built again there, with the places that this process gave them."""
+    sinks = [
+        CsvSink(path=tmp_path / "metrics.csv"),
+        JsonlSink(path=tmp_path / "events.jsonl"),
+        TensorBoardSink(log_dir=tmp_path / "tensorboard"),
+    ]
+    with Run("apart", dir=tmp_path / "runs", sinks=sinks, deliver="process") as run:
+        for step in range(20):
+            run.log({"n": step}, step=step)
+
+    assert set(steps_in(tmp_path)) == set(SINKS)
+    assert all(steps == list(range(20)) for steps in steps_in(tmp_path).values())

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,11 @@ from bus import (
     SystemMetricsLogged,
     TextLogged,
     TrainEnded,
+    encode,
+    resend_dead,
     sync_run,
 )
+from bus._lines import pack
 from sinks._tensorboard_images import read_picture
 from sinks._tensorboard_values import rewritten
 from sinks._tfevents import crc32c, crc32c_here
@@ -299,12 +302,23 @@ class TestFiles:
 
         assert [point[0] for point in sync(run_dir)["scalars"]["n"]] == list(range(8))
 
+    def test_dead_letters_of_an_earlier_attempt_hide_nothing(self, tmp_path):
+        """They are points among others."""
+        picture = tmp_path / "late.png"
+        late = MediaLogged(step=2, key="p", path=str(picture), media_type="image/png")
+        run_dir = write_run(tmp_path, [late, *metrics(range(9))], outcome=None)
+        write_run(tmp_path, [late, *metrics(range(6, 9))], attempt=2, from_step=5)
+        sync(run_dir)
+        picture.write_bytes(png(1, 1))
+
+        assert resend_dead(run_dir, TensorBoardSink()) == (2, 0)
+        found = read_tensorboard(run_dir / "tensorboard")
+        assert [point[0] for point in found["scalars"]["n"]] == list(range(9))
+        assert len(found["images"]["p"]) == 2
+
 
 def write_more(run_dir: Path, steps: range, *, seq: int) -> None:
     """Append to a run's journal, as its own process would."""
-    from bus import encode  # noqa: PLC0415 - only here
-    from bus._lines import pack  # noqa: PLC0415 - only here
-
     with (run_dir / "journal" / "rank0-a1-000001.jsonl").open("ab") as journal:
         for number, event in enumerate(metrics(steps), start=seq + 1):
             journal.write(pack(number, encode(event)))
@@ -347,8 +361,8 @@ def web_server(folder: Path, work: Path) -> Iterator[str]:
         server.wait(10)
 
 
-def ask(url: str, body: object = None) -> Any:
-    """What the server answers, asked until its first reading is done."""
+def ask(url: str, body: object = None, *, ready: Callable[[Any], object] = bool) -> Any:
+    """What the server answers, asked again until it has read as much as `ready` wants."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
     deadline = time.monotonic() + 30
@@ -357,7 +371,7 @@ def ask(url: str, body: object = None) -> Any:
             request = urllib.request.Request(url, data, headers)  # noqa: S310 - our own server
             with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - as above
                 found = json.loads(answer.read())
-            if found not in ({}, []):
+            if ready(found):
                 return found
         assert time.monotonic() < deadline, url
         time.sleep(0.05)
@@ -379,6 +393,7 @@ def test_the_web_server(tmp_path):
     sync_run(run_dir, [TensorBoardSink()])
     with web_server(tmp_path, tmp_path) as address:
         plugin, name = f"{address}data/plugin/", "run/tensorboard"
+        ask(f"{plugin}images/tags", ready=lambda tags: "face" in tags.get(name, {}))  # comes last
         tags = ask(f"{plugin}scalars/tags")
         assert set(tags[name]) == {"n", "loss", "eval/loss"}
         points = ask(f"{plugin}scalars/scalars?run={name}&tag=n")
@@ -394,6 +409,21 @@ def test_the_web_server(tmp_path):
         with urllib.request.urlopen(shown, timeout=10) as answer:  # noqa: S310 - our own server
             assert answer.read() == png(4, 3)
         check_settings_page(plugin)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_the_web_server_hides_what_a_resume_replaced(tmp_path):
+    """It ignores the first session log of a folder, unlike the reader, and obeys the second."""
+    run_dir = write_run(tmp_path, metrics(range(20)), outcome=None)
+    sync_run(run_dir, [TensorBoardSink()])
+    write_run(tmp_path, [MetricsLogged(step=10, metrics={"m": 1.0})], attempt=2, from_step=9)
+    sync_run(run_dir, [TensorBoardSink()])
+    with web_server(tmp_path, tmp_path) as address:
+        plugin, name = f"{address}data/plugin/", "run/tensorboard"
+        ask(f"{plugin}scalars/tags", ready=lambda tags: "m" in tags.get(name, {}))  # comes last
+        points = ask(f"{plugin}scalars/scalars?run={name}&tag=n")
+        assert [step for _, step, _ in points] == list(range(10))
 
 
 def check_settings_page(plugin: str) -> None:
