@@ -1,11 +1,13 @@
 """What servers, networks and name servers do to a request when it goes badly."""
 
+import functools
 import socket
+import struct
 import subprocess
 import threading
 import time
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -81,7 +83,7 @@ def zip_bomb(exchange: Exchange) -> None:
     exchange.send(
         b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n\r\n"
     )
-    exchange.send(b"".join(_bomb()))
+    exchange.send(_bomb())
 
 
 def bad_json(exchange: Exchange) -> None:
@@ -193,8 +195,14 @@ def _is_numeric(host: str | bytes) -> bool:
     return False
 
 
-def _bomb() -> Iterator[bytes]:
-    packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+@functools.cache
+def _bomb() -> bytes:
+    """Zeros, of which one megabyte is compressed and the rest repeated (RFC 1951, RFC 1952)."""
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    block = packer.compress(_MEGABYTE) + packer.flush(zlib.Z_FULL_FLUSH)
+    check = 0
     for _ in range(_BOMB):
-        yield packer.compress(_MEGABYTE)
-    yield packer.flush()
+        check = zlib.crc32(_MEGABYTE, check)
+    head = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
+    size = _BOMB * len(_MEGABYTE)
+    return head + block * _BOMB + packer.flush() + struct.pack("<II", check, size)

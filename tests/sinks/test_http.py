@@ -1,10 +1,12 @@
 """The HTTP client: every request ends, says what happened, and tells nobody a secret."""
 
 import gzip
+import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -31,6 +33,55 @@ from sinks.testing import (
 from tests.sinks.conftest import KEY, PlainSink
 
 pytestmark = pytest.mark.anyio
+
+_HANGING = """
+import socket, threading
+import anyio
+from tests.sinks.conftest import PlainSink
+
+socket.getaddrinfo = lambda *arguments, **options: threading.Event().wait()
+
+async def main():
+    sink = PlainSink(url="http://far.invalid", connect_timeout=0.2)
+    try:
+        await sink.http.get("http://far.invalid")
+    except Exception as error:
+        print(type(error).__name__)
+
+anyio.run(main)
+"""
+
+
+@contextmanager
+def _deaf():
+    """The address of a server that takes connections and never reads."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextmanager
+def _slow_reader(count, pause):
+    """The address of a server that reads so many bytes, rests so many seconds, and answers."""
+    over = threading.Event()
+
+    def serve():
+        connection, _ = listener.accept()
+        with connection, connection.makefile("rb") as stream:
+            left = 0
+            while (line := stream.readline().strip()) != b"":
+                name, _, value = line.partition(b": ")
+                left = int(value) if name == b"content-length" else left
+            while left:
+                left -= len(stream.read(min(count, left)))
+                over.wait(pause)
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        over.set()
+        thread.join(10)
 
 
 async def test_data_becomes_json(sink, server):
@@ -89,7 +140,7 @@ async def test_connections_are_reused_and_made_anew_after_closing(sink, server):
 async def test_statuses_become_what_the_sink_makes_of_them(sink, server):
     """4xx and 5xx are raised as classified; `good` ones come back."""
     server.next(status(400), status(401), status(503), busy(7), status(409))
-    with pytest.raises(RejectedError, match="HTTP 400.*scripted 400"):
+    with pytest.raises(RejectedError, match=r"HTTP 400.*scripted 400"):
         await sink.http.get(server.url)
     with pytest.raises(MisconfiguredError, match="HTTP 401"):
         await sink.http.get(server.url)
@@ -140,7 +191,7 @@ async def test_a_silent_server_costs_the_read_timeout(sink, server):
         await sink.http.get(server.url)
 
 
-async def test_a_server_that_takes_nothing(server):
+async def test_a_server_that_takes_nothing():
     """A body that nobody reads is given up after the write timeout."""
     with _deaf() as url:
         sink = PlainSink(url=url, write_timeout=0.3, timeout=5.0)
@@ -149,7 +200,7 @@ async def test_a_server_that_takes_nothing(server):
         await sink.release()
 
 
-async def test_a_handshake_that_stalls(server):
+async def test_a_handshake_that_stalls():
     """A server that never answers the TLS handshake costs the connect timeout."""
     with _deaf() as url:
         sink = PlainSink(url=url, connect_timeout=0.3, timeout=5.0)
@@ -298,7 +349,7 @@ class TestSecrets:
         """No repr of the client or the sink's settings shows the key."""
         assert KEY not in f"{sink.http!r} {vars(sink)!r} {vars(sink.http)!r}"
 
-    @pytest.mark.parametrize("address", ["", "ftp://x", "http://", "http://[", "nonsense"])
+    @pytest.mark.parametrize("address", ["", "ftp://x", "http://", "nonsense"])
     async def test_no_address(self, sink, address):
         """What is no address is a wrong setting."""
         with pytest.raises(MisconfiguredError, match="check the address"):
@@ -313,7 +364,7 @@ class TestTls:
         certificate = self_signed(tmp_path)
         with ScriptedServer(certificate=certificate) as server:
             strict = PlainSink(url=server.url)
-            with pytest.raises(UnavailableError, match="certificate verify failed|CERTIFICATE"):
+            with pytest.raises(UnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
                 await strict.http.get(server.url)
             await strict.release()
             assert server.requests == []
