@@ -11,8 +11,17 @@ from pathlib import Path
 
 import anyio
 import pytest
+from pydantic import HttpUrl
 
-from bus import DeliveryError, MisconfiguredError, RejectedError, UnavailableError
+import sinks
+from bus import (
+    DeliveryError,
+    MisconfiguredError,
+    RejectedError,
+    SinkSettings,
+    UnavailableError,
+)
+from sinks import HttpSink
 from sinks.testing import (
     Exchange,
     Reply,
@@ -50,6 +59,22 @@ async def main():
 
 anyio.run(main)
 """
+
+
+class SmallSink(HttpSink):
+    """Has settings of its own kind."""
+
+    name = "small"
+
+    class Settings(SinkSettings, env_prefix="SMALL_TEST_"):
+        address: HttpUrl
+
+    def headers(self):
+        return {"X-Small": "1"}
+
+    async def write(self, batch, state):
+        del batch
+        return state
 
 
 @contextmanager
@@ -214,6 +239,29 @@ async def test_refused(sink, server):
     server.down()
     with pytest.raises(UnavailableError, match="GET http://127"):
         await sink.http.get(server.url)
+
+
+async def test_any_settings_will_do(server, monkeypatch):
+    """A sink whose settings are not `HttpSettings` has the defaults, whatever the environment."""
+    monkeypatch.setenv("TIMEOUT", "nonsense")
+    sink = SmallSink(address=server.url)
+    await sink.http.get(server.url)
+    await sink.release()
+    assert server.requests[0].headers["x-small"] == "1"
+
+
+@pytest.mark.slow
+async def test_importing_the_package_loads_no_client():
+    """Sinks that write files do not pay for HTTP; the names are there all the same."""
+    done = await anyio.run_process(
+        [sys.executable, "-W", "error", "-c", "import sys, sinks; print('httpx' in sys.modules)"],
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.stdout.strip() == b"False"
+    assert sinks.__all__ == sorted(sinks.__all__) == dir(sinks)
+    assert all(getattr(sinks, name) for name in sinks.__all__)
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = sinks.nonsense
 
 
 class TestNames:

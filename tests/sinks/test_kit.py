@@ -1,14 +1,17 @@
 """The conformance kit: our webhook passes it, and its tests catch sinks that are wrong."""
 
+import gzip
 import inspect
 import logging
 
 import httpx
 import pytest
+from pydantic import HttpUrl, SecretStr
 
 from bus import (
     Batch,
     DeliveryError,
+    MetricsLogged,
     MisconfiguredError,
     Outcome,
     Promise,
@@ -20,6 +23,7 @@ from bus import (
     UnavailableError,
 )
 from bus._handover import PlainSink
+from sinks import HttpSettings, HttpSink
 from sinks.testing import FAULTS, Received, Reply, ScriptedServer, SinkSuite
 from sinks.webhook import WebhookSink
 
@@ -32,7 +36,7 @@ class TestWebhook(SinkSuite):
     """The generic webhook."""
 
     secrets = (KEY, PATH)
-    patience = 6.0
+    patience = 4.0
 
     def make_sink(self, server: ScriptedServer) -> WebhookSink:
         return WebhookSink(
@@ -57,6 +61,45 @@ class TestWebhook(SinkSuite):
 
     def told_outcome(self, server: ScriptedServer) -> str | None:
         return server.applied[-1].json()["outcome"]
+
+
+class CsvServer(HttpSink):
+    """Posts each batch as CSV: what somebody writes who has read the documentation."""
+
+    name = "csv-server"
+    wants = (MetricsLogged,)
+
+    class Settings(HttpSettings, env_prefix="CSV_SERVER_"):
+        url: HttpUrl
+        api_key: SecretStr
+
+    def headers(self):
+        return {"Authorization": f"Bearer {self.settings.api_key.get_secret_value()}"}
+
+    async def write(self, batch: Batch, state: State) -> State:
+        rows = [f"{e.step},{e.metrics['n']}\n" for e in batch.events]
+        await self.http.post(self.settings.url, content="".join(rows))
+        return state
+
+
+@pytest.mark.slow
+class TestCsvServer(SinkSuite):
+    """The kit's own example."""
+
+    secrets = ("key-0123456789",)
+    patience = 4.0
+
+    def make_sink(self, server):
+        return CsvServer(url=f"{server.url}/rows", api_key="key-0123456789", timeout=1.0)
+
+    def service(self, request: Received) -> Reply:
+        if request.headers.get("authorization") != "Bearer key-0123456789":
+            return Reply(401)
+        return Reply(200, {"ok": True})
+
+    def received(self, server: ScriptedServer) -> list[float]:
+        lines = b"".join(request.body for request in server.applied).decode().split()
+        return [float(line.split(",")[1]) for line in lines]
 
 
 class ForgetfulSink(WebhookSink):
@@ -111,7 +154,7 @@ class GreedySink(WebhookSink):
     async def _post(self, content: bytes, delivery: str) -> None:
         del delivery
         url = self.settings.url.get_secret_value()
-        await self.http.post(url, content=content, limit=1 << 40)
+        await self.http.post(url, content=content, limit=1 << 40, timeout=15.0)
 
 
 class PatientSink(WebhookSink):
@@ -256,3 +299,42 @@ def test_a_wrong_sink_is_caught(kind, what, tmp_path, caplog):
         with pytest.raises(AssertionError) as caught:
             test(**{key: value for key, value in given.items() if key in wanted})
     print(f"{kind.__name__}, {what}: {str(caught.value)[:120]}")  # noqa: T201 - for -rP
+
+
+def test_the_server_is_strict():
+    """A rule that is broken is answered with 400, remembered, and never shown to the service."""
+
+    def typed(request: Received) -> str | None:
+        return None if "content-type" in request.headers else "a body needs its type"
+
+    with ScriptedServer(rules=(typed,)) as server, httpx.Client() as client:
+        refused = client.post(server.url, content=b"{}")
+        taken = client.post(server.url, json={})
+
+    assert (refused.status_code, taken.status_code) == (400, 200)
+    assert server.breaches == ["a body needs its type"]
+    assert (len(server.requests), len(server.applied)) == (2, 1)
+
+
+def test_the_server_reads_bodies_in_chunks_and_packed():
+    """A body arrives as what it was, however it travelled; one that is no gzip is a breach."""
+    with ScriptedServer() as server, httpx.Client() as client:
+        client.post(server.url, content=iter([b"ab", b"c"]))
+        packed = {"content-encoding": "gzip"}
+        client.post(server.url, content=gzip.compress(b"def"), headers=packed)
+        client.post(server.url, content=b"def", headers=packed)
+
+    assert [request.body for request in server.requests] == [b"abc", b"def", b"def"]
+    assert server.breaches == ["the body is no gzip"]
+
+
+def test_the_server_goes_down_and_comes_back():
+    """While it is down connections are refused; then it is where it was."""
+    with ScriptedServer() as server:
+        url = server.url
+        server.down()
+        with pytest.raises(httpx.ConnectError), httpx.Client() as client:
+            client.get(url)
+        server.up()
+        with httpx.Client() as client:
+            assert client.get(url).status_code == 200

@@ -20,9 +20,9 @@ from bus import (
     RunInfo,
     sync_run,
 )
-from sinks._messages import cut, message_of
+from sinks._messages import cut, message_of, slack_text
 from sinks.testing import Reply, status, write_run
-from sinks.webhook import DiscordSink, SlackSink, WebhookSink, signature, slack_text
+from sinks.webhook import DiscordSink, SlackSink, WebhookSink, signature
 
 PACE = Pace(look=0.02, rearm=0.05, backoff=Backoff(first=0.01, ceiling=0.02))
 SIGNING = "sign-0123"
