@@ -77,6 +77,7 @@ class HttpClient:
         self._options = (
             settings if isinstance(settings, HttpSettings) else HttpSettings.model_construct()
         )
+        self._agent = user_agent()  # here and not in the loop: it looks into folders
         self._connections = Connections(lambda: tls_context(self._options))
 
     async def get(self, url: str | AnyUrl, **options: Unpack[RequestOptions]) -> Answer:
@@ -211,7 +212,7 @@ class HttpClient:
         url, basic = _parsed(address, params)
         complete = {
             "host": url.netloc.decode("ascii"),
-            "user-agent": user_agent(),
+            "user-agent": self._agent,
             "accept": "*/*",
             "accept-encoding": "gzip",
             **basic,

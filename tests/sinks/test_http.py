@@ -11,6 +11,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from blockbuster import blockbuster_ctx
 from pydantic import HttpUrl
 
 import sinks
@@ -241,6 +242,46 @@ async def test_refused(sink, server):
         await sink.http.get(server.url)
 
 
+async def test_nothing_blocks_the_loop(sink, server, tmp_path):
+    """Looking up, TLS contexts, compressing and reading files happen elsewhere."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(3 << 20))
+    server.host = "localhost"
+    with blockbuster_ctx():
+        await sink.http.post(server.url, content=bytes(1 << 20), gzip=True)
+        await sink.http.upload("PUT", server.url, path)
+        await sink.release()
+
+    assert [len(request.body) for request in server.requests] == [1 << 20, 3 << 20]
+
+
+async def test_many_at_once(sink, server):
+    """Requests at the same time share a few connections, and each gets its own answer."""
+    server.always = lambda exchange: exchange.answer(Reply(200, exchange.request.body))
+    answers = {}
+
+    async def ask(number):
+        answers[number] = (await sink.http.post(server.url, json=number)).json()
+
+    async with anyio.create_task_group() as group:
+        for number in range(50):
+            group.start_soon(ask, number)
+
+    assert answers == {number: number for number in range(50)}
+    assert len({request.client for request in server.requests}) <= 10
+
+
+async def test_cancelling_leaves_no_connection_behind(sink, server):
+    """Requests given up at any moment do not keep later ones from being made."""
+    await sink.http.get(server.url)
+    for moment in range(40):
+        with anyio.move_on_after(0.0002 * moment):
+            await sink.http.post(server.url, content=bytes(100_000))
+    async with anyio.create_task_group() as group:
+        for _ in range(12):
+            group.start_soon(sink.http.get, server.url)
+
+
 async def test_any_settings_will_do(server, monkeypatch):
     """A sink whose settings are not `HttpSettings` has the defaults, whatever the environment."""
     monkeypatch.setenv("TIMEOUT", "nonsense")
@@ -427,7 +468,7 @@ class TestTls:
         """A wrong path is a wrong setting."""
         sink = PlainSink(url=server.url, verify=tmp_path / "none.pem")
         with pytest.raises(MisconfiguredError, match="check verify"):
-            await sink.http.get(server.url)
+            await sink.http.get(server.url.replace("http:", "https:"))
 
 
 class TestProxies:
