@@ -28,7 +28,8 @@ class Connections:
     def __init__(self, tls: Callable[[], ssl.SSLContext]) -> None:
         self._tls = tls
         self._context: ssl.SSLContext | None = None
-        self._pools: dict[str | None, httpcore.AsyncConnectionPool] = {}
+        self._making = anyio.Lock()
+        self._pools: dict[tuple[str | None, bool], httpcore.AsyncConnectionPool] = {}
         self.proxies: Proxies = Proxies()
         self._names = NamingBackend()
 
@@ -40,22 +41,29 @@ class Connections:
         """
         scheme, host, port = url.origin.scheme.decode(), url.host.decode(), url.origin.port
         proxy = self.proxies.of(scheme, host, port)
-        if self._context is None:
-            self._context = await self._made_context()
-        found = self._pools.get(proxy)
+        # Plain connections go without a context, which takes some 30 ms to make.
+        secure = scheme == "https" or (proxy or "").startswith("https:")
+        context = await self._made_context() if secure else None
+        found = self._pools.get((proxy, secure))
         if found is None:
-            found = self._pools[proxy] = self._new_pool(proxy, self._context)
+            found = self._pools[proxy, secure] = self._new_pool(proxy, context)
         return found
 
     async def aclose(self) -> None:
         """Close every connection; a later request makes new ones."""
         pools, self._pools = self._pools, {}
-        self._context, self._names = None, NamingBackend()
+        self._context, self._names, self._making = None, NamingBackend(), anyio.Lock()
         with anyio.move_on_after(_CLOSING, shield=True):
             for pool in pools.values():
                 await pool.aclose()
 
     async def _made_context(self) -> ssl.SSLContext:
+        async with self._making:  # once, also for requests that begin together
+            if self._context is None:
+                self._context = await self._new_context()
+            return self._context
+
+    async def _new_context(self) -> ssl.SSLContext:
         try:
             return await in_thread(self._tls)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
@@ -65,12 +73,12 @@ class Connections:
             ) from error
 
     def _new_pool(
-        self, address: str | None, context: ssl.SSLContext
+        self, address: str | None, context: ssl.SSLContext | None
     ) -> httpcore.AsyncConnectionPool:
         try:
             return httpcore.AsyncConnectionPool(
                 ssl_context=context,
-                proxy=None if address is None else self.proxies.parsed(address),
+                proxy=None if address is None else self.proxies.parsed(address, context),
                 max_connections=_CONNECTIONS,
                 keepalive_expiry=_KEPT,
                 network_backend=self._names,

@@ -1,8 +1,12 @@
-"""Says in a few words, for people in a chat, what happened in a run."""
+"""Says in a few words, in the forms that chats take, what happened in a run."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
+
+from pydantic import JsonValue
 
 from bus import AlertRaised, Event, Level, Outcome, RunEnded, RunStarted, mask_urls
 
@@ -12,6 +16,27 @@ _LEVELS: Final[Mapping[Outcome, Level]] = {
     "preempted": "warning",
     "failed": "error",
     "crashed": "error",
+}
+
+SLACK_SECTION: Final = 3000
+"""Characters of one block's text."""
+_SLACK_MARKS: Final[Mapping[Level, str]] = {
+    "debug": "",
+    "info": "",
+    "warning": ":warning: ",
+    "error": ":red_circle: ",
+}
+_ENTITY_CUT: Final = re.compile(r"&[a-z]{0,3}\Z")
+
+_DISCORD_TITLE: Final = 256
+_DISCORD_DESCRIPTION: Final = 4096
+DISCORD_EMBEDS: Final = 6000
+"""Characters of all embeds of a message together."""
+_DISCORD_COLOURS: Final[Mapping[Level, int]] = {
+    "debug": 0x95A5A6,
+    "info": 0x2ECC71,
+    "warning": 0xF1C40F,
+    "error": 0xE74C3C,
 }
 
 
@@ -63,6 +88,38 @@ def cut(text: str, limit: int) -> str:
         return text
     encoded = text.encode("utf-16-le", "surrogatepass")[: 2 * max(0, limit - 3)]
     return encoded.decode("utf-16-le", "ignore") + "..."
+
+
+def slack_text(text: str, limit: int) -> str:
+    """A text that Slack shows as it is: escaped, and cut without splitting an escape."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    if len(escaped) <= limit:
+        return escaped
+    return _ENTITY_CUT.sub("", escaped[: limit - 3]) + "..."
+
+
+def slack_section(message: Message) -> JsonValue:
+    """A message as a block of Slack's."""
+    title = " ".join(message.title.split()).replace("*", "\u2217")
+    head = f"{_SLACK_MARKS[message.level]}*{slack_text(title, 300)}*"
+    text = slack_text(message.text, SLACK_SECTION - len(head) - 1)
+    # Verbatim, or Slack would turn names of channels and people in it into links.
+    return {
+        "type": "section",
+        "text": {"type": "mrkdwn", "text": f"{head}\n{text}".rstrip(), "verbatim": True},
+    }
+
+
+def discord_embed(message: Message, share: int) -> JsonValue:
+    """A message as an embed of Discord's, of at most `share` characters."""
+    title = cut(message.title, min(_DISCORD_TITLE, share))
+    room = min(_DISCORD_DESCRIPTION, share - _units(title))
+    return {
+        "title": title,
+        "description": cut(message.text, room),
+        "color": _DISCORD_COLOURS[message.level],
+        "timestamp": datetime.fromtimestamp(message.time, UTC).isoformat(),
+    }
 
 
 def _units(text: str) -> int:

@@ -3,6 +3,7 @@
 Names in NO_PROXY cover their subdomains; `*` covers everything; a port may follow.
 """
 
+import ssl
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
@@ -32,8 +33,12 @@ class Proxies:
             return None
         return address if "://" in address else f"http://{address}"
 
-    def parsed(self, address: str) -> httpcore.Proxy:
+    def parsed(self, address: str, context: ssl.SSLContext | None) -> httpcore.Proxy:
         """A proxy's address, its credentials taken out of it.
+
+        Args:
+            address: As the environment has it.
+            context: How to reach it if it is itself reached by https.
 
         Raises:
             ValueError: It is no address.
@@ -47,7 +52,8 @@ class Proxies:
             if parts.username is not None
             else None
         )
-        return httpcore.Proxy(url=url, auth=auth)
+        secure = context if parts.scheme == "https" else None
+        return httpcore.Proxy(url=url, auth=auth, ssl_context=secure)
 
 
 def _is_excepted(host: str, port: int, exceptions: str) -> bool:

@@ -6,12 +6,10 @@ credentials, and are kept out of every message.
 
 import hashlib
 import hmac
-import re
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Annotated, Final
+from collections.abc import Sequence
+from typing import Annotated
 
 import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr
@@ -23,7 +21,6 @@ from bus import (
     BatchLimits,
     DeliveryError,
     Event,
-    Level,
     MisconfiguredError,
     Outcome,
     Promise,
@@ -37,7 +34,16 @@ from bus import (
     encode,
 )
 from sinks._http import HttpSettings, HttpSink
-from sinks._messages import Message, cut, ending, message_of
+from sinks._messages import (
+    DISCORD_EMBEDS,
+    SLACK_SECTION,
+    Message,
+    discord_embed,
+    ending,
+    message_of,
+    slack_section,
+    slack_text,
+)
 
 __all__ = ["DiscordSink", "SlackSink", "WebhookSink"]
 
@@ -205,8 +211,8 @@ class SlackSink(_ChatSink):
 
     def _payload(self, messages: Sequence[Message]) -> JsonValue:
         return {
-            "text": slack_text("; ".join(message.title for message in messages), _SLACK_SECTION),
-            "blocks": [_section(message) for message in messages],
+            "text": slack_text("; ".join(message.title for message in messages), SLACK_SECTION),
+            "blocks": [slack_section(message) for message in messages],
             "unfurl_links": False,
         }
 
@@ -243,9 +249,9 @@ class DiscordSink(_ChatSink):
         return self.settings.webhook_url
 
     def _payload(self, messages: Sequence[Message]) -> JsonValue:
-        share = _DISCORD_EMBEDS // len(messages)
+        share = DISCORD_EMBEDS // len(messages)
         return {
-            "embeds": [_embed(message, share) for message in messages],
+            "embeds": [discord_embed(message, share) for message in messages],
             "allowed_mentions": {"parse": []},
         }
 
@@ -258,62 +264,11 @@ class DiscordSink(_ChatSink):
         return error
 
 
-_SLACK_SECTION: Final = 3000
-_SLACK_MARKS: Final[Mapping[Level, str]] = {
-    "debug": "",
-    "info": "",
-    "warning": ":warning: ",
-    "error": ":red_circle: ",
-}
-_ENTITY_CUT: Final = re.compile(r"&[a-z]{0,3}\Z")
-
-_DISCORD_TITLE: Final = 256
-_DISCORD_DESCRIPTION: Final = 4096
-_DISCORD_EMBEDS: Final = 6000
-"""Characters of all embeds of a message together."""
-_DISCORD_COLOURS: Final[Mapping[Level, int]] = {
-    "debug": 0x95A5A6,
-    "info": 0x2ECC71,
-    "warning": 0xF1C40F,
-    "error": 0xE74C3C,
-}
-
-
 def signature(key: bytes, content: bytes, now: float) -> str:
     """What `Hotloop-Signature` holds for a body sent at this time."""
     seconds = str(int(now))
     digest = hmac.new(key, f"{seconds}.".encode() + content, hashlib.sha256).hexdigest()
     return f"t={seconds},v1={digest}"
-
-
-def slack_text(text: str, limit: int) -> str:
-    """A text that Slack shows as it is: escaped, and cut without splitting an escape."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    if len(escaped) <= limit:
-        return escaped
-    return _ENTITY_CUT.sub("", escaped[: limit - 3]) + "..."
-
-
-def _section(message: Message) -> JsonValue:
-    title = " ".join(message.title.split()).replace("*", "\u2217")
-    head = f"{_SLACK_MARKS[message.level]}*{slack_text(title, 300)}*"
-    text = slack_text(message.text, _SLACK_SECTION - len(head) - 1)
-    # Verbatim, or Slack would turn names of channels and people in it into links.
-    return {
-        "type": "section",
-        "text": {"type": "mrkdwn", "text": f"{head}\n{text}".rstrip(), "verbatim": True},
-    }
-
-
-def _embed(message: Message, share: int) -> JsonValue:
-    title = cut(message.title, min(_DISCORD_TITLE, share))
-    room = min(_DISCORD_DESCRIPTION, share - len(title.encode("utf-16-le")) // 2)
-    return {
-        "title": title,
-        "description": cut(message.text, room),
-        "color": _DISCORD_COLOURS[message.level],
-        "timestamp": datetime.fromtimestamp(message.time, UTC).isoformat(),
-    }
 
 
 def _retry_after(text: str) -> float | None:

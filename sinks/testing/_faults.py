@@ -1,11 +1,13 @@
 """What servers, networks and name servers do to a request when it goes badly."""
 
+import functools
 import socket
+import struct
 import subprocess
 import threading
 import time
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -18,6 +20,8 @@ _MEGABYTE: Final = bytes(1 << 20)
 _GIANT: Final = 256
 """Megabytes of an answer that has no reasonable end."""
 _BOMB: Final = 128
+_OFTEN: Final = 5
+"""Times in a row after which a batch of ten, if it is halved at each, is down to a dead letter."""
 
 
 def reset(exchange: Exchange) -> None:
@@ -79,7 +83,7 @@ def zip_bomb(exchange: Exchange) -> None:
     exchange.send(
         b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n\r\n"
     )
-    exchange.send(b"".join(_bomb()))
+    exchange.send(_bomb())
 
 
 def bad_json(exchange: Exchange) -> None:
@@ -89,11 +93,10 @@ def bad_json(exchange: Exchange) -> None:
 
 
 def redirect(address: str, code: int = 307) -> Action:
-    """The server sends everybody somewhere else; the path is kept."""
+    """The server sends everybody to this address."""
 
     def act(exchange: Exchange) -> None:
-        target = exchange.request.target
-        exchange.answer(Reply(code, b"", {"location": f"{address}{target}"}))
+        exchange.answer(Reply(code, b"", {"location": address}))
 
     return act
 
@@ -131,26 +134,26 @@ FAULTS: Final = (
     Fault("429 in seconds", (busy(1),), pause=0.9),
     Fault("429 by date", (busy(2, date=True),), pause=0.9),
     Fault("500", (status(500), status(502), status(503))),
-    Fault("apply then drop", (apply_then_drop,), applied=True),
+    Fault("apply then drop", (apply_then_drop,) * _OFTEN, applied=True),
     Fault("slow loris", (slow_loris,)),
-    Fault("truncated answer", (truncated,), applied=True),
+    Fault("truncated answer", (truncated,) * _OFTEN, applied=True),
     Fault("giant answer", (giant,), applied=True),
     Fault("zip bomb", (zip_bomb,), applied=True),
-    Fault("bad JSON", (bad_json,), applied=True),
+    Fault("bad JSON", (bad_json,) * _OFTEN, applied=True),
 )
 """What a sink must survive of its server; each ends by itself."""
 
 
 @contextmanager
-def hung_names() -> Generator[None]:
-    """Look-ups of names do not return while this lasts; numeric addresses are none."""
+def hung_names(longest: float = 60.0) -> Generator[None]:
+    """Look-ups of names do not return while this lasts, or for so many seconds."""
     real = socket.getaddrinfo
     over = threading.Event()
 
     def hang(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it is called with
         host = arguments[0] if arguments else options.get("host")
         if isinstance(host, (str, bytes)) and not _is_numeric(host):
-            over.wait(60)
+            over.wait(longest)
         return real(*arguments, **options)
 
     socket.getaddrinfo = hang
@@ -192,8 +195,14 @@ def _is_numeric(host: str | bytes) -> bool:
     return False
 
 
-def _bomb() -> Iterator[bytes]:
-    packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+@functools.cache
+def _bomb() -> bytes:
+    """Zeros, of which one megabyte is compressed and the rest repeated (RFC 1951, RFC 1952)."""
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    block = packer.compress(_MEGABYTE) + packer.flush(zlib.Z_FULL_FLUSH)
+    check = 0
     for _ in range(_BOMB):
-        yield packer.compress(_MEGABYTE)
-    yield packer.flush()
+        check = zlib.crc32(_MEGABYTE, check)
+    head = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
+    size = _BOMB * len(_MEGABYTE)
+    return head + block * _BOMB + packer.flush() + struct.pack("<II", check, size)
