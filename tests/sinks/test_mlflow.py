@@ -3,6 +3,8 @@
 import base64
 import json
 import math
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -259,7 +261,6 @@ class TestParameters:
             attempt=2,
             from_step=1,
         )
-        server.faults["runs/update"].append(None)
 
         class Meanwhile(MlflowSink):
             """Another process logs the parameter when this one has looked at the run."""
@@ -511,6 +512,45 @@ class TestSettings:
         deliver(write_attempt(tmp_path / "run", points(1)), server, tracking_token=TOKEN)
 
         assert {each.get("authorization") for each in server.headers} == {f"Bearer {TOKEN}"}
+
+
+class TestActiveRun:
+    """What the program has begun with the `mlflow` package itself."""
+
+    @pytest.fixture
+    def active(self, server, environment, tmp_path):
+        """A run that is active, on the server that the package was told."""
+        deliver(write_attempt(tmp_path / "theirs", [], outcome=None), server)
+        (run_id,) = server.runs
+        server.run.info["status"] = "RUNNING"
+        run = SimpleNamespace(info=SimpleNamespace(run_id=run_id))
+        tracking = SimpleNamespace(
+            is_tracking_uri_set=lambda: True, get_tracking_uri=lambda: server.url
+        )
+        package = SimpleNamespace(active_run=lambda: run, tracking=tracking)
+        environment.setitem(sys.modules, "mlflow", package)
+        environment.setitem(sys.modules, "mlflow.tracking", tracking)
+        return server.run
+
+    def test_it_is_written_to_and_not_ended(self, active, tmp_path):
+        """Whoever began it will end it."""
+        run_dir = write_attempt(tmp_path / "ours", points(2))
+        (account,) = sync_run(run_dir, [MlflowSink()], pace=QUICK, timeout=15)
+
+        assert account.complete
+        assert active.series("loss") == [(0, 0.0), (1, 1.0)]
+        assert active.info["status"] == "RUNNING"
+
+    def test_a_nested_run_is_its_child(self, active, server, tmp_path, environment):
+        """MLFLOW_NESTED_RUN; also for a process that delivers elsewhere."""
+        environment.setenv("MLFLOW_NESTED_RUN", "1")
+        run_dir = write_attempt(tmp_path / "ours", points(2))
+        sync_run(run_dir, [MlflowSink()], pace=QUICK, timeout=15)
+
+        child = server.runs[list_cursors(run_dir)["mlflow"].state["run_id"]]
+        assert child is not active
+        assert child.tags["mlflow.parentRunId"] == active.info["run_id"]
+        assert child.info["status"] == "FINISHED"
 
 
 def basic(pair):
