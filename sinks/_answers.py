@@ -1,7 +1,7 @@
 """What a server answered, read within bounds."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -81,6 +81,8 @@ class BodyReader:
         """
         self._came = self._came or bool(piece)
         if self._zipped is not None:
+            if self._zipped.eof and piece:
+                raise UnavailableError("the answer goes on behind its gzip data")
             try:
                 # One byte more than allowed tells a body that is too long from one that just fits.
                 piece = self._zipped.decompress(piece, self._limit - self._size + 1)
@@ -98,3 +100,28 @@ class BodyReader:
         if self._zipped is not None and self._came and not self._zipped.eof and not self.full:
             raise UnavailableError("the answer's gzip data broke off")
         return b"".join(self._pieces)[: self._limit]
+
+
+async def read_body(
+    pieces: AsyncIterator[bytes], headers: Mapping[str, str], limit: int, *, whole: bool
+) -> bytes:
+    """Read a body up to a limit.
+
+    Args:
+        pieces: What comes from the server.
+        headers: The answer's, names in lower case.
+        limit: Bytes that the body may have once decompressed.
+        whole: Whether a body that is longer is an error, or cut.
+
+    Raises:
+        UnavailableError: It cannot be decompressed, or is too long.
+    """
+    reader = BodyReader(headers.get("content-encoding", ""), limit)
+    async for piece in pieces:
+        reader.feed(piece)
+        if reader.full:
+            break
+    body = reader.body()
+    if whole and reader.full:
+        raise UnavailableError(f"the answer has more than {limit} bytes")
+    return body

@@ -8,7 +8,7 @@ the delivery sends the same batch again.
 
 import time
 from base64 import b64encode
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Unpack
@@ -17,7 +17,7 @@ import anyio
 import httpcore
 import httpx
 import orjson
-from pydantic import AnyUrl, BaseModel, JsonValue, SecretStr
+from pydantic import AnyUrl, JsonValue
 
 from bus import (
     DeliveryError,
@@ -28,12 +28,12 @@ from bus import (
     UnavailableError,
 )
 from bus._secrets import secrets_of
-from sinks._answers import Answer, BodyReader
+from sinks._answers import Answer, read_body
 from sinks._bodies import Body, BytesBody, FileBody, zipped
 from sinks._connections import Connections
 from sinks._headers import checked, user_agent
 from sinks._http_settings import HttpSettings as HttpSettings  # noqa: PLC0414 - its public place
-from sinks._http_settings import tls_context
+from sinks._http_settings import addresses_in, tls_context
 from sinks._masking import Mask, secret_header_values
 from sinks._redirects import REDIRECTS, headers_after, origin
 from sinks._requests import (
@@ -289,10 +289,10 @@ class HttpClient:
     async def _read(self, request: Request, response: httpcore.Response) -> Answer:
         headers = joined(response.headers)
         if request.is_good(response.status):
-            body = await _body(response, headers, request.limit, whole=True)
+            body = await read_body(response.aiter_stream(), headers, request.limit, whole=True)
             return Answer(response.status, headers, body)
         try:
-            body = await _body(response, headers, _WORDS, whole=False)
+            body = await read_body(response.aiter_stream(), headers, _WORDS, whole=False)
         except (UnavailableError, httpcore.TimeoutException, *_BROKEN):
             body = b""  # the status says more than why the words are missing
         return Answer(response.status, headers, body)
@@ -368,40 +368,11 @@ class HttpSink(Sink):
         Nobody else is sent `headers()`: no storage that an upload goes to, no host that a redirect
         leads to. A sink whose server stands in no setting names it here.
         """
-        return tuple(_addresses(self.settings))
+        return tuple(addresses_in(self.settings))
 
     async def release(self) -> None:
         """Close the connections."""
         await self.http.aclose()
-
-
-def _addresses(settings: BaseModel) -> Iterator[str]:
-    for name in type(settings).model_fields:
-        value: object = getattr(settings, name)
-        if isinstance(value, SecretStr):
-            value = value.get_secret_value()
-        if isinstance(value, (str, AnyUrl)) and str(value).startswith(("http://", "https://")):
-            yield str(value)
-
-
-async def _body(
-    response: httpcore.Response, headers: Mapping[str, str], limit: int, *, whole: bool
-) -> bytes:
-    """Read a body up to a limit.
-
-    Raises:
-        UnavailableError: It cannot be decompressed, or there is more of it though the whole is
-            wanted.
-    """
-    reader = BodyReader(headers.get("content-encoding", ""), limit)
-    async for piece in response.aiter_stream():
-        reader.feed(piece)
-        if reader.full:
-            break
-    body = reader.body()
-    if whole and reader.full:
-        raise UnavailableError(f"the answer has more than {limit} bytes")
-    return body
 
 
 def _parsed(address: str, params: Parameters | None) -> tuple[httpx.URL, dict[str, str]]:

@@ -1,11 +1,12 @@
-"""What can be set of every sink that speaks HTTP, and the TLS context that follows from it."""
+"""What can be set of every sink that speaks HTTP, and what follows from it for TLS."""
 
 import os
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 
 import certifi
-from pydantic import Field, PositiveFloat, SecretStr
+from pydantic import AnyUrl, BaseModel, Field, PositiveFloat, SecretStr
 
 from bus import SinkSettings
 
@@ -62,3 +63,13 @@ def tls_context(settings: HttpSettings) -> ssl.SSLContext:
             password="" if locked is None else locked.get_secret_value(),
         )
     return context
+
+
+def addresses_in(settings: BaseModel) -> Iterator[str]:
+    """Every http and https address among the fields of settings, secret ones included."""
+    for name in type(settings).model_fields:
+        value: object = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        if isinstance(value, (str, AnyUrl)) and str(value).startswith(("http://", "https://")):
+            yield str(value)

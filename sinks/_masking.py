@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -41,13 +42,14 @@ class Mask:
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        forms = {form for secret in secrets for form in _forms(secret) if len(form) >= _SHORT}
-        self._forms = sorted(forms, key=len, reverse=True)
+        forms = dict(pair for secret in secrets for pair in _forms(secret))
+        known = [form for form in forms if len(form) >= _SHORT]
+        self._forms = [(form, forms[form]) for form in sorted(known, key=len, reverse=True)]
 
     def __call__(self, text: str) -> str:
         """The text without secrets, without userinfo and without telling values in addresses."""
-        for form in self._forms:
-            text = text.replace(form, MASK)
+        for form, instead in self._forms:
+            text = text.replace(form, instead)
         text = _USERINFO.sub(rf"\g<scheme>{MASK}@", text)
         return _QUERY.sub(_masked_value, text)
 
@@ -69,23 +71,28 @@ def _masked_value(match: re.Match[str]) -> str:
     return f"{match['key']}={MASK}" if telling else match[0]
 
 
-def _forms(secret: str) -> Iterator[str]:
-    yield secret
-    yield quote(secret, safe="")
-    yield quote(secret)
-    yield json.dumps(secret)[1:-1]
-    if "://" not in secret:
-        return
-    try:
-        parts = urlsplit(secret)
-    except ValueError:
-        return
+def _forms(secret: str) -> Iterator[tuple[str, str]]:
+    """How a secret may be spelled, with what is said instead."""
+    yield quote(secret, safe=""), MASK
+    yield quote(secret), MASK
+    yield json.dumps(secret)[1:-1], MASK
+    yield secret, MASK
+    if "://" in secret:
+        with suppress(ValueError):
+            yield from _address_forms(secret)
+
+
+def _address_forms(address: str) -> Iterator[tuple[str, str]]:
+    """What of an address is secret: everything but the host."""
+    parts = urlsplit(address)
+    path = parts.path.rstrip("/")
     if parts.password:
-        yield parts.password
-    rest = parts.path + (f"?{parts.query}" if parts.query else "")
-    if len(parts.path) > 1:
-        yield rest
-        yield parts.path
-    for segment in parts.path.split("/"):
+        yield parts.password, MASK
+    if path or parts.query:
+        host = parts.netloc.rpartition("@")[2]
+        yield address, f"{parts.scheme}://{host}/{MASK}"
+        yield path + (f"?{parts.query}" if parts.query else ""), f"/{MASK}"
+        yield path, f"/{MASK}"
+    for segment in path.split("/"):
         if len(segment) >= _LONG_SEGMENT:
-            yield segment
+            yield segment, MASK
