@@ -45,7 +45,7 @@ def legal_path(path: str) -> str:
 def _marked(legal: str, key: str) -> str:
     """A name that no other key is likely to get."""
     mark = hashlib.blake2s(key.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-    return f"{legal[: LONGEST_KEY - len(mark) - 1]}-{mark}".replace("/-", "/_-")
+    return f"{legal[: LONGEST_KEY - len(mark) - 1]}-{mark}"
 
 
 class Names:

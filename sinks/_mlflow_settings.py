@@ -75,6 +75,22 @@ def read_credentials(path: Path) -> dict[str, str]:
     return {name: section[f"mlflow_{name}"] for name in names if f"mlflow_{name}" in section}
 
 
+def without_user(data: dict[str, object]) -> dict[str, object]:
+    """Settings whose credentials in the address have moved to where secrets are kept as such."""
+    uri = str(data.get("tracking_uri") or "")
+    try:
+        parts = urlsplit(uri)
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    except ValueError:
+        return data
+    if "@" not in parts.netloc:
+        return data
+    plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    if not data.get("tracking_username"):
+        data = {**data, "tracking_username": user, "tracking_password": password}
+    return {**data, "tracking_uri": plain}
+
+
 def imported_tracking_uri() -> str | None:
     """The server that the program gave to the `mlflow` package, if it has imported it."""
     tracking = sys.modules.get("mlflow.tracking")
@@ -101,7 +117,12 @@ class _Elsewhere(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, object]:
         found: dict[str, object] = {}
         known = {name for name, value in self.current_state.items() if value is not None}
-        if not known & {"tracking_username", "tracking_password", "tracking_token"}:
+        in_address = "@" in str(self.current_state.get("tracking_uri"))
+        if not in_address and not known & {
+            "tracking_username",
+            "tracking_password",
+            "tracking_token",
+        }:
             found |= read_credentials(Path.home() / ".mlflow" / "credentials")
         if "tracking_uri" not in known and (uri := imported_tracking_uri()):
             found["tracking_uri"] = uri
@@ -161,7 +182,7 @@ class MlflowSettings(HttpSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the environment, then what MLflow's own client would find."""
         del dotenv_settings, file_secret_settings
-        given = init_settings()
+        given = without_user(init_settings())
         if given.get("tracking_token"):
             # A user in the environment would win over a token, and so over this argument.
             given = {"tracking_username": None, "tracking_password": None, **given}
@@ -170,25 +191,10 @@ class MlflowSettings(HttpSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _user_of_the_address(cls, data: dict[str, object]) -> dict[str, object]:
-        """Credentials in an address move to where secrets are kept as such."""
+    def _usable(cls, data: dict[str, object]) -> dict[str, object]:
         if os.environ.get("DISABLE_MLFLOW_INTEGRATION", "").lower() in _TRUE:
             raise ValueError("DISABLE_MLFLOW_INTEGRATION is set")
-        uri = str(data.get("tracking_uri") or "")
-        try:
-            parts = urlsplit(uri)
-            if "@" not in parts.netloc:
-                return data
-            user, password = unquote(parts.username or ""), unquote(parts.password or "")
-        except ValueError:
-            return data
-        data = {
-            **data,
-            "tracking_uri": urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])),
-        }
-        if not data.get("tracking_username"):
-            data |= {"tracking_username": user, "tracking_password": password}
-        return data
+        return without_user(data)
 
     @field_validator("tracking_uri")
     @classmethod
