@@ -38,7 +38,7 @@ from bus import (
     TextLogged,
     TrainEnded,
 )
-from sinks._files import append, cut, refusals, size_of
+from sinks._files import append, check_folder, cut, refusals, size_of
 from sinks._tensorboard_hparams import flattened, session_ended, session_goes_on, session_started
 from sinks._tensorboard_state import Remembered, Stream
 from sinks._tensorboard_values import ValueEncoder, parameter_texts
@@ -111,6 +111,10 @@ class TensorBoardSink(BlockingSink):
     def bind(self, context: SinkContext) -> None:
         """Take a relative path as the program means it, which may change its folder later."""
         self._place(context)
+
+    def check_blocking(self) -> str:
+        """Whether files can be made where they are to be."""
+        return check_folder(self._folder)
 
     def open_blocking(self, context: SinkContext, state: State) -> State:
         """Cut off what was not acknowledged, and choose the name of this process's file."""
