@@ -1,9 +1,10 @@
 """The contract of a destination: what it is told, what it promises, what it may rely on.
 
 A sink is made in the training thread (`__init__`, `bind`); everything else happens on the loop
-thread, one call at a time: `open`, then `write` for one batch after another, then `close`. What
-`write` raises is understood as `bus._failures` says; waiting, retrying with the same batch, taking
-a poisoned one apart, and remembering what has been delivered are not its business.
+thread, one call at a time: `open`, then `write` for one batch after another, then `close`; or, when
+a person asks whether it would work, `check` alone. What `write` raises is understood as
+`bus._failures` says; waiting, retrying with the same batch, taking a poisoned one apart, and
+remembering what has been delivered are not its business.
 """
 
 import re
@@ -238,6 +239,17 @@ class Sink(ABC):
         del context
         return state
 
+    async def check(self) -> str:
+        """Try the way to the destination and leave nothing there; say in a few words what answered.
+
+        Called after `bind`, instead of `open`; `release` follows. The run is one that there never
+        was, so its folder need not exist.
+
+        Raises:
+            DeliveryError: As `write` would.
+        """
+        return "nothing to check"
+
     @abstractmethod
     async def write(self, batch: Batch, state: State) -> State:
         """Deliver a batch; when this returns, its records are acknowledged with the new state.
@@ -285,6 +297,10 @@ class BlockingSink(Sink):
     def write_blocking(self, batch: Batch, state: State) -> State:
         """As `write`, in the sink's own thread."""
 
+    def check_blocking(self) -> str:
+        """As `check`, in the sink's own thread."""
+        return "nothing to check"
+
     def open_blocking(self, context: SinkContext, state: State) -> State:
         """As `open`, in the sink's own thread."""
         del context
@@ -297,6 +313,10 @@ class BlockingSink(Sink):
 
     def release_blocking(self) -> None:
         """As `release`, in the sink's own thread."""
+
+    async def check(self) -> str:
+        """Call `check_blocking` in the sink's thread."""
+        return await self._call(self.check_blocking)
 
     async def open(self, context: SinkContext, state: State) -> State:
         """Call `open_blocking` in the sink's thread."""

@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from bus import Batch, BlockingSink, SinkContext, SinkSettings, State
-from sinks._files import AppendedFile, claim, refusals
+from sinks._files import AppendedFile, check_folder, claim, refusals
 
 __all__ = ["FileSettings", "FileSink", "FileState"]
 
@@ -90,6 +90,10 @@ class FileSink(BlockingSink):
             self._wanted = settings.path.absolute()
         else:
             self._wanted = self._run_dir / self.default
+
+    def check_blocking(self) -> str:
+        """Whether a file can be made where it is to be."""
+        return check_folder(self._wanted.parent)
 
     def open_blocking(self, context: SinkContext, state: State) -> State:
         """Find the file again, or take a name that is free."""

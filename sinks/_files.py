@@ -12,6 +12,7 @@ import contextlib
 import errno
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import count
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Final
 
 from bus import DeliveryError, MisconfiguredError, UnavailableError
 
-__all__ = ["AppendedFile", "append", "claim", "cut", "refusals", "size_of"]
+__all__ = ["AppendedFile", "append", "check_folder", "claim", "cut", "refusals", "size_of"]
 
 log = logging.getLogger("sinks")
 
@@ -57,6 +58,24 @@ def _meaning(error: OSError, path: Path) -> DeliveryError:
     if error.errno in _NEEDS_A_PERSON:
         return MisconfiguredError(message, fix="make it writable or choose another place")
     return UnavailableError(message)
+
+
+def check_folder(folder: Path) -> str:
+    """Make a file that vanishes in a folder, or above it where that is yet to be made.
+
+    Returns:
+        Which folder can be written, in words.
+
+    Raises:
+        DeliveryError: It cannot.
+    """
+    folder = folder.absolute()
+    with refusals(folder):
+        above = next(each for each in (folder, *folder.parents) if each.exists())
+        with tempfile.TemporaryFile(dir=above, prefix=".hotloop-") as file:
+            file.write(b"\n")
+            file.flush()
+    return f"{folder} can be {'written' if above == folder else f'made in {above}'}"
 
 
 def size_of(path: Path) -> int | None:

@@ -35,6 +35,7 @@ from sinks._headers import checked, user_agent
 from sinks._http_settings import HttpSettings as HttpSettings  # noqa: PLC0414 - its public place
 from sinks._http_settings import addresses_in, tls_context
 from sinks._masking import Mask, secret_header_values
+from sinks._reach import reach
 from sinks._redirects import REDIRECTS, headers_after, origin
 from sinks._requests import (
     Parameters,
@@ -370,6 +371,10 @@ class HttpSink(Sink):
         leads to. A sink whose server stands in no setting names it here.
         """
         return tuple(addresses_in(self.settings))
+
+    async def check(self) -> str:
+        """Ask each of its own servers for the head of its first page, whose status is no matter."""
+        return await reach(self.http, self.origins())
 
     async def release(self) -> None:
         """Close the connections."""

@@ -84,6 +84,11 @@ class MlflowServer:
                 ) from error
         return experiment_id
 
+    async def stage(self, name: str) -> str | None:
+        """Whether an experiment is "active" or "deleted"; None if there is none of that name."""
+        found = await self._experiment(name)
+        return None if found is None else str(found.get("lifecycle_stage", "active"))
+
     async def find_run(self, experiment_id: str, token: str) -> RemoteRun | None:
         """The run that carries this token, unless it was deleted."""
         answer = await self._post(

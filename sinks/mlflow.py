@@ -120,6 +120,24 @@ class MlflowSink(HttpSink):
         """Heed the server's words where they say more than its status."""
         return classify(response) or super().classify(response, now=now)
 
+    async def check(self) -> str:
+        """Ask for the server's version, and for the experiment or run as `open` does."""
+        settings = self._options
+        server = MlflowServer(self.http, settings.tracking_uri)
+        version = await server.version()
+        words = f"MLflow {version} answers" if version else "an MLflow server answers"
+        if settings.run_id is not None:
+            run = await server.run(settings.run_id)
+            return f"{words}; the run {run.run_id} is {'there' if run.active else 'deleted'}"
+        name = settings.experiment_name or "Default"
+        stage = await server.stage(name)
+        found = {
+            "active": "is there",
+            "deleted": "is deleted and will be restored",
+            None: "will be made",
+        }
+        return f"{words}; the experiment {name!r} {found.get(stage, stage)}"
+
     async def open(self, context: SinkContext, state: State) -> State:
         """Find the experiment, or the run if there is one already."""
         self._context = context

@@ -38,7 +38,7 @@ from bus import (
     TextLogged,
     TrainEnded,
 )
-from sinks._files import append, cut, refusals, size_of
+from sinks._files import append, check_folder, cut, refusals, size_of
 from sinks._tensorboard_hparams import flattened, session_ended, session_goes_on, session_started
 from sinks._tensorboard_state import Remembered, Stream
 from sinks._tensorboard_values import ValueEncoder, parameter_texts
@@ -117,6 +117,10 @@ class TensorBoardSink(BlockingSink):
         given = settings.log_dir
         self._folder = self._run_dir / "tensorboard" if given is None else given.absolute()
         self._encoder = ValueEncoder(settings.rewrite, self._run_dir)
+
+    def check_blocking(self) -> str:
+        """Whether files can be made where they are to be."""
+        return check_folder(self._folder)
 
     def open_blocking(self, context: SinkContext, state: State) -> State:
         """Cut off what was not acknowledged, and choose the name of this process's file."""

@@ -67,7 +67,7 @@ class RealServer:
             start_new_session=True,
         )
 
-    def wait(self, seconds: float = 90.0) -> None:
+    def wait(self, seconds: float = 150.0) -> None:
         """Wait until it answers."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -1,9 +1,12 @@
 """What arrives in a real MLflow server, read back with MLflow's own client."""
 
 import math
+import re
 import threading
 import time
+from functools import partial
 
+import anyio
 import pytest
 
 import runtime
@@ -142,6 +145,26 @@ def test_a_run_is_read_back_as_it_was_logged(server, tmp_path):
     url = list_cursors(run.dir)["mlflow"].health.url
     assert url.startswith(f"{server.url}/#/experiments/")
     assert url.endswith(f"/runs/{found['run_id']}")
+
+
+def test_a_check_makes_nothing(server):
+    """The server says its version and whether there is such an experiment; there still is none."""
+
+    async def check(**settings):
+        sink = MlflowSink(tracking_uri=server.url, **settings)
+        try:
+            return await sink.check()
+        finally:
+            await sink.release()
+
+    before = server.runs()
+    assert re.fullmatch(
+        r"MLflow 3\.\S+ answers; the experiment 'Default' is there", anyio.run(check)
+    )
+    for _ in range(2):
+        words = anyio.run(partial(check, experiment_name="never made"))
+        assert words.endswith("the experiment 'never made' will be made")
+    assert server.runs() == before
 
 
 def test_more_than_a_request_holds(server, tmp_path):
