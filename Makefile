@@ -6,17 +6,19 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell cat constraints.txt)
 
-.PHONY: demo test check coverage wheel-test soak bench bench-peers format clean help
+.PHONY: demo test test-vendors check coverage wheel-test soak bench bench-peers docs format clean help
 
 help:
 	@echo "make demo         train a small language model and open-able report in 2 to 4 minutes"
 	@echo "make test         the tests"
+	@echo "make test-vendors what arrives in the real MLflow and TensorBoard, installed apart"
 	@echo "make check        linters, type checkers, import contracts"
 	@echo "make coverage     the tests with branch coverage"
 	@echo "make wheel-test   build the wheel and try it in an empty folder"
 	@echo "make soak         the long counts: random SIGKILLs, many seeds"
 	@echo "make bench        publish latency and step cost"
 	@echo "make bench-peers  publish latency beside other trackers' clients"
+	@echo "make docs         the tables of docs/sinks.md anew"
 
 $(BIN)/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'hotloop needs Python 3.11 or newer')"
@@ -42,6 +44,23 @@ demo: $(VENV)/.base
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+# The vendors' packages pin much that others need otherwise, so they have an environment of their
+# own; the tests run in ours and start these as programs.
+.venv-vendors/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-vendors
+	.venv-vendors/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-vendors/bin/python -m pip install --quiet --constraint constraints.txt --group vendors
+	@touch $@
+
+# With an interpreter named, no test can skip for want of a package: it fails.
+test-vendors: $(VENV)/.test .venv-vendors/.installed
+	HOTLOOP_MLFLOW_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
+	HOTLOOP_TENSORBOARD_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
+	    $(BIN)/python -m pytest tests/vendors tests/sinks/test_tensorboard.py tests/sinks/test_files.py
+
+docs: $(VENV)/.base
+	$(BIN)/python tests/sink_tables.py
 
 coverage: $(VENV)/.test
 	$(BIN)/coverage erase
@@ -92,4 +111,4 @@ bench-peers: .venv-peers/.installed
 	.venv-peers/bin/python -m benchmarks.peers
 
 clean:
-	rm -rf $(VENV) .venv-peers dist build .coverage .coverage.* htmlcov
+	rm -rf $(VENV) .venv-peers .venv-vendors dist build .coverage .coverage.* htmlcov

@@ -5,22 +5,46 @@ Started by it as `python _step_cost_case.py FOLDER PLAN`; prints a `Result` as J
 
 import random
 import statistics
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import torch
 from _numbers import quantile
 from _publish_cases import NAMES
 from _step_cost_result import OPERATIONS, Plan, Result
 
-from bus import EventStream, MetricsLogged
+from bus import EventStream, MetricsLogged, Sink
 from runtime import Run
+from sinks.jsonl import JsonlSink
+from sinks.tensorboard import TensorBoardSink
+from sinks.webhook import WebhookSink
 
 _OURS: Final = "hotloop-"
+
+_SERVER: Final = """
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"""
+
+Opened: TypeAlias = Callable[[], AbstractContextManager[Run]]
 
 
 def make_step() -> Callable[[], None]:
@@ -82,11 +106,39 @@ def base_block(step: Callable[[], None], plan: Plan, result: Result) -> None:
     result.base_p99.append(block.p99)
 
 
-def logging_block(step: Callable[[], None], folder: Path, plan: Plan, result: Result) -> None:
-    """Run a block with a run of its own; add what its threads used to the result."""
-    with Run(name="bench", dir=folder) as run:
+@contextmanager
+def three_sinks(folder: Path) -> Iterator[list[Sink]]:
+    """JSON lines, TensorBoard files, and a web hook to a server in a process of its own."""
+    with subprocess.Popen([sys.executable, "-c", _SERVER], stdout=subprocess.PIPE) as server:  # noqa: S603 - our own words
+        assert server.stdout is not None
+        url = f"http://127.0.0.1:{int(server.stdout.readline())}/"
+        yield [
+            JsonlSink(path=folder / "events.jsonl"),
+            TensorBoardSink(log_dir=folder / "tensorboard"),
+            WebhookSink(url=url),
+        ]
+        server.terminate()
+
+
+@contextmanager
+def open_run(folder: Path, plan: Plan) -> Iterator[Run]:
+    """A run as the plan wants it; with sinks, when all of them have begun."""
+    with ExitStack() as stack:
+        sinks = stack.enter_context(three_sinks(folder)) if plan.deliver is not None else None
+        run = stack.enter_context(
+            Run(name="bench", dir=folder, sinks=sinks, deliver=plan.deliver or "thread")
+        )
         for number in range(plan.subscribers):
             run.subscribe(MetricsLogged, name=f"idle-{number}")(_reading)
+        run.log({"first": 1.0})
+        while sinks and any(not each.delivered for each in run.statistics().sinks.values()):
+            time.sleep(0.01)
+        yield run
+
+
+def logging_block(step: Callable[[], None], opened: Opened, plan: Plan, result: Result) -> None:
+    """Run a block that logs; add what our threads used to the result."""
+    with opened() as run:
         Block(step, plan.model_copy(update={"seconds": 0.05})).run(
             lambda metrics, number: run.log(metrics, step=number)
         )
@@ -95,8 +147,9 @@ def logging_block(step: Callable[[], None], folder: Path, plan: Plan, result: Re
         block = Block(step, plan).run(lambda metrics, number: run.log(metrics, step=number))
         run.flush()
         after, kernel_after = run.statistics(), _kernel_seconds()
-    assert after.published - before.published == block.calls, (before, after, block.calls)
-    assert after.journalled - before.journalled == block.calls, (before, after, block.calls)
+    if plan.deliver is None:  # otherwise sinks' health is published as well
+        assert after.published - before.published == block.calls, (before, after, block.calls)
+        assert after.journalled - before.journalled == block.calls, (before, after, block.calls)
     writer = after.writer_cpu_seconds - before.writer_cpu_seconds
     live = after.live_cpu_seconds - before.live_cpu_seconds
     result.ours.append(block.mean)
@@ -130,12 +183,17 @@ def measure_case(folder: Path, plan: Plan) -> Result:
     """Alternate blocks without and with logging."""
     step = make_step()
     result = Result()
-    base_block(step, plan, Result())
-    logging_block(step, folder, plan, Result())
-    for _ in range(plan.blocks):
+    with ExitStack() as stack:
+        if plan.deliver is None:
+            opened: Opened = partial(open_run, folder, plan)
+        else:  # starting processes takes longer than a block
+            opened = partial(nullcontext, stack.enter_context(open_run(folder, plan)))
+        base_block(step, plan, Result())
+        logging_block(step, opened, plan, Result())
+        for _ in range(plan.blocks):
+            base_block(step, plan, result)
+            logging_block(step, opened, plan, result)
         base_block(step, plan, result)
-        logging_block(step, folder, plan, result)
-    base_block(step, plan, result)
     return result
 
 

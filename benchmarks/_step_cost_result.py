@@ -1,6 +1,6 @@
 """What `step_cost.py` asks of the process that measures a case, and what it gets back."""
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,6 +16,7 @@ class Plan(BaseModel):
         subscribers: Live subscribers that read every event.
         blocks: Blocks with logging; without it there is one more.
         seconds: How long a block lasts.
+        deliver: Where three busy sinks are served; None for no sinks.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
@@ -24,6 +25,7 @@ class Plan(BaseModel):
     subscribers: int
     blocks: int
     seconds: float
+    deliver: Literal["thread", "process"] | None = None
 
 
 class Result(BaseModel):

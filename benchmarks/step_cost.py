@@ -7,6 +7,7 @@ import argparse
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from _child import measure
 from _facts import describe, load
@@ -16,7 +17,16 @@ from _step_cost_result import OPERATIONS, Plan, Result
 
 MEAN_GOALS = {100.0: 1.01, 2000.0: 1.05}
 SHARE_GOALS = {100.0: 0.01}
-CASES = ((100.0, 0), (2000.0, 0), (100.0, 1), (2000.0, 1))
+CASES: tuple[tuple[float, int, Literal["thread", "process"] | None], ...] = (
+    (100.0, 0, None),
+    (2000.0, 0, None),
+    (100.0, 1, None),
+    (2000.0, 1, None),
+    (100.0, 0, "thread"),
+    (2000.0, 0, "thread"),
+    (100.0, 0, "process"),
+    (2000.0, 0, "process"),
+)
 
 METHOD = """\
 A step is {operations} tiny torch operations on one thread ({step:.2f} ms here); each gives the GIL
@@ -29,7 +39,9 @@ without logging among themselves. A goal counts as missed only beyond what A/A l
 
 *core* is the CPU time of our threads (writer and, with a subscriber, loop) per second, as the run's
 statistics say; *kernel* the same from the kernel's account of those threads; *CPU/event* the
-writer's part by event. The subscriber reads every event and does nothing.
+writer's part by event. The subscriber reads every event and does nothing. *Sinks*: JSON lines,
+TensorBoard files and a web hook, all three taking every event, on the loop thread or in processes
+of their own (whose time is not in *core*); their run stays open through all blocks.
 """
 
 
@@ -45,7 +57,7 @@ class Row:
     @property
     def goals(self) -> str:
         """Whether the goals for this row are met; empty if it has none."""
-        if self.plan.subscribers:
+        if self.plan.subscribers or self.plan.deliver:
             return ""
         noise = max(0.0, self.mean.same[1] - 1)
         fast = self.mean.median <= MEAN_GOALS[self.plan.rate] + noise
@@ -58,6 +70,7 @@ class Row:
         return [
             f"{statistics.median(result.rate):,.0f}",
             str(self.plan.subscribers),
+            f"3, {self.plan.deliver}" if self.plan.deliver else "",
             f"{self.mean.median:.3f} ({_span(self.mean.interval)})",
             _span(self.mean.same),
             f"{self.p99.median:.2f}",
@@ -74,7 +87,11 @@ def _span(interval: Interval) -> str:
 
 def measure_case(plan: Plan) -> Row:
     """Measure one case in a fresh process."""
-    print(f"measuring: {plan.rate:g} events/s, {plan.subscribers} subscribers", flush=True)
+    print(
+        f"measuring: {plan.rate:g} events/s, {plan.subscribers} subscribers, "
+        f"sinks: {plan.deliver or 'none'}",
+        flush=True,
+    )
     result = Result.model_validate_json(measure("_step_cost_case.py", plan.model_dump_json()))
     p99 = Ratio.of(result.ours_p99, result.base_p99)
     return Row(plan, result, Ratio.of(result.ours, result.base), p99)
@@ -82,7 +99,17 @@ def measure_case(plan: Plan) -> Row:
 
 def report(rows: Sequence[Row], load_before: float) -> list[str]:
     """Put table, method and machine together."""
-    head = ["events/s", "subscribers", "step", "A/A", "p99", "core", "kernel", "CPU/event, us"]
+    head = [
+        "events/s",
+        "subscribers",
+        "sinks",
+        "step",
+        "A/A",
+        "p99",
+        "core",
+        "kernel",
+        "CPU/event, us",
+    ]
     plan = rows[0].plan
     method = METHOD.format(
         operations=OPERATIONS,
@@ -110,8 +137,10 @@ def main() -> None:
     blocks, seconds = (24, 0.25) if quick else (96, 0.25)
     before = load()
     rows = [
-        measure_case(Plan(rate=rate, subscribers=count, blocks=blocks, seconds=seconds))
-        for rate, count in CASES
+        measure_case(
+            Plan(rate=rate, subscribers=count, blocks=blocks, seconds=seconds, deliver=deliver)
+        )
+        for rate, count, deliver in CASES
     ]
     write("step_cost", report(rows, before), quick=quick)
 

@@ -35,9 +35,13 @@ at any time:  ParametersLogged  MetricDefined  TextLogged  MessageLogged  Histog
 from the bus: Gap (so many events were lost here, and why)  RequestRefused  SubscriberFailed
 ```
 
-The training thread publishes and reads decisions; a writer thread journals; subscribers run on a
-loop thread. Reading a run (`JournalReader`, `RunInfo`, `run_state`) needs none of the three.
+The training thread publishes and reads decisions; a writer thread journals; subscribers, and
+deliveries to destinations (`Sink`), run on a loop thread. Reading a run (`JournalReader`,
+`RunInfo`, `run_state`) needs none of the three; `sync_run` delivers one without its process.
 """
+
+import importlib
+from typing import TYPE_CHECKING
 
 from bus._bus import Account, Bus
 from bus._control import Control, Handle
@@ -71,6 +75,8 @@ from bus._events import (
     RequestRefused,
     RunEnded,
     RunStarted,
+    SinkStateChanged,
+    SinkStatus,
     SubscriberFailed,
     SummaryLogged,
     SystemMetricsLogged,
@@ -97,7 +103,7 @@ from bus._hooks import (
 from bus._inbox import MetricsDraft, OnFull
 from bus._lifetime import Closable, forget, track
 from bus._live import Body
-from bus._options import BusOptions, Durability
+from bus._options import BusOptions, Deliver, Durability
 from bus._plain import (
     is_exact_number,
     looks_secret,
@@ -131,6 +137,7 @@ from bus._rundir import (
     next_attempt,
     run_state,
 )
+from bus._sink_account import SinkAccount
 from bus._statistics import (
     DeciderStatistics,
     LatencyHistogram,
@@ -139,14 +146,83 @@ from bus._statistics import (
 )
 from bus._subscription import EventStream, Filter, OnError, Overflow, Subscription
 
+if TYPE_CHECKING:
+    from bus._cursor import Cursor, StillOwnedError, list_cursors
+    from bus._failures import (
+        Backoff,
+        DeliveryError,
+        MisconfiguredError,
+        RejectedError,
+        Response,
+        UnavailableError,
+    )
+    from bus._patience import Pace
+    from bus._registry import (
+        SINKS,
+        MissingPackageError,
+        ReportTo,
+        SinkInfo,
+        UnknownSinkError,
+        register_sink,
+    )
+    from bus._sink import (
+        Batch,
+        BatchLimits,
+        BlockingSink,
+        NotConfiguredError,
+        Promise,
+        Sink,
+        SinkContext,
+        SinkSettings,
+        State,
+    )
+    from bus._sync import resend_dead, sink_context, sync_run
+
+_LAZY = {
+    "Cursor": "bus._cursor",
+    "StillOwnedError": "bus._cursor",
+    "list_cursors": "bus._cursor",
+    "Backoff": "bus._failures",
+    "DeliveryError": "bus._failures",
+    "MisconfiguredError": "bus._failures",
+    "RejectedError": "bus._failures",
+    "Response": "bus._failures",
+    "UnavailableError": "bus._failures",
+    "Pace": "bus._patience",
+    "Batch": "bus._sink",
+    "BatchLimits": "bus._sink",
+    "BlockingSink": "bus._sink",
+    "NotConfiguredError": "bus._sink",
+    "Promise": "bus._sink",
+    "Sink": "bus._sink",
+    "SinkContext": "bus._sink",
+    "SinkSettings": "bus._sink",
+    "State": "bus._sink",
+    "MissingPackageError": "bus._registry",
+    "ReportTo": "bus._registry",
+    "SINKS": "bus._registry",
+    "SinkInfo": "bus._registry",
+    "UnknownSinkError": "bus._registry",
+    "register_sink": "bus._registry",
+    "resend_dead": "bus._sync",
+    "sink_context": "bus._sync",
+    "sync_run": "bus._sync",
+}
+"""What only programs with sinks need, imported when it is asked for."""
+
 __all__ = [
     "JOURNAL_FOLDER",
     "SCHEMA_VERSION",
+    "SINKS",
     "Account",
     "AlertRaised",
     "ArtifactReady",
     "Attempt",
     "AttemptInfo",
+    "Backoff",
+    "Batch",
+    "BatchLimits",
+    "BlockingSink",
     "Body",
     "Bus",
     "BusError",
@@ -156,6 +232,7 @@ __all__ = [
     "ClosedError",
     "ConsoleLineLogged",
     "Control",
+    "Cursor",
     "DeadlockError",
     "Decide",
     "Decider",
@@ -163,6 +240,8 @@ __all__ = [
     "Decision",
     "DecisionApplied",
     "DecisionTimeoutError",
+    "Deliver",
+    "DeliveryError",
     "DeviceValueError",
     "DeviceValues",
     "Durability",
@@ -189,6 +268,9 @@ __all__ = [
     "Metrics",
     "MetricsDraft",
     "MetricsLogged",
+    "MisconfiguredError",
+    "MissingPackageError",
+    "NotConfiguredError",
     "On",
     "OnError",
     "OnFull",
@@ -196,15 +278,20 @@ __all__ = [
     "OptimizerStepEnded",
     "Outcome",
     "Overflow",
+    "Pace",
     "ParametersLogged",
     "Predicted",
     "PredictionStepEnded",
+    "Promise",
     "PushBegan",
     "Record",
     "Registrar",
+    "RejectedError",
+    "ReportTo",
     "Request",
     "RequestRefused",
     "Resolution",
+    "Response",
     "Row",
     "RunEnded",
     "RunInfo",
@@ -213,9 +300,18 @@ __all__ = [
     "RunState",
     "Save",
     "SetLearningRate",
+    "Sink",
+    "SinkAccount",
+    "SinkContext",
+    "SinkInfo",
+    "SinkSettings",
+    "SinkStateChanged",
+    "SinkStatus",
+    "State",
     "Statistics",
     "StepBegan",
     "StepEnded",
+    "StillOwnedError",
     "Stop",
     "Subscribe",
     "SubscriberFailed",
@@ -229,7 +325,9 @@ __all__ = [
     "TrainBegan",
     "TrainEnded",
     "TrainerInitialized",
+    "UnavailableError",
     "UnknownEvent",
+    "UnknownSinkError",
     "create_run_dir",
     "decode",
     "encode",
@@ -237,14 +335,32 @@ __all__ = [
     "folder_name",
     "forget",
     "is_exact_number",
+    "list_cursors",
     "looks_secret",
     "mask_urls",
     "masked_command",
     "next_attempt",
     "plain",
     "plain_mapping",
+    "register_sink",
+    "resend_dead",
     "run_state",
     "show",
+    "sink_context",
+    "sync_run",
     "track",
     "well_formed",
 ]
+
+
+def __getattr__(name: str) -> object:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module 'bus' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bus._control import Control
 from bus._deciders import Decider, Deciders, new_question
@@ -20,9 +20,14 @@ from bus._journal import Journal
 from bus._live import UNREAD, Body, LiveLoop
 from bus._options import BusOptions
 from bus._registration import Registrar
+from bus._sink_account import SinkAccount
 from bus._statistics import DeciderStatistics, LatencyHistogram, Statistics, SubscriberStatistics
 from bus._subscription import OnError, Subscription
 from bus._writer import LATE, Writer
+
+if TYPE_CHECKING:
+    from bus._destinations import Destinations
+    from bus._sink import Sink, SinkContext
 
 log = logging.getLogger("bus")
 
@@ -46,6 +51,7 @@ class Account:
         unread: Events that subscribers had not read, by subscriber.
         abandoned: Subscribers that were still busy when the time was over.
         seconds: How long closing took.
+        sinks: What each sink got.
     """
 
     written: bool
@@ -53,6 +59,7 @@ class Account:
     unread: dict[str, int]
     abandoned: tuple[str, ...]
     seconds: float
+    sinks: tuple[SinkAccount, ...] = ()
 
 
 class Bus(Registrar):
@@ -97,6 +104,8 @@ class Bus(Registrar):
             else None
         )
         self._live = LiveLoop(self.control, self.publish)
+        self._run_dir = journal_folder.parent if journal_folder is not None else None
+        self._destinations: Destinations | None = None
         self._deciders = Deciders(self._live, self.control)
         self._rejected: dict[str, str] = {}
         self._rejected_count = 0
@@ -179,6 +188,27 @@ class Bus(Registrar):
             subscription.name = self._unique(subscription.name)
             self._live.add(subscription, body, on_error)
 
+    def add_sink(self, sink: "Sink", context: "SinkContext") -> None:
+        """Deliver the run to a destination, from its beginning.
+
+        Raises:
+            ClosedError: The bus is closed.
+            ValueError: It has no journal to deliver from, or a sink of that name already.
+        """
+        self._refuse_closed(sink.name)
+        if self._run_dir is None:
+            raise ValueError("a bus without a journal has nothing to deliver to a sink")
+        # Not before: a program without sinks does not pay for what they need.
+        from bus._destinations import Destinations  # noqa: PLC0415
+
+        sink.bind(context)
+        with self._lock:
+            if self._destinations is None:
+                self._destinations = Destinations(
+                    self._run_dir, self._live, self._tell_health, deliver=self.options.deliver
+                )
+        self._destinations.add(sink, context)
+
     def add_decider(self, decider: Decider) -> None:
         """Start asking a decider; what the decorator calls.
 
@@ -232,6 +262,7 @@ class Bus(Registrar):
             writer_cpu_seconds=self._writer.cpu_seconds,
             live_cpu_seconds=self._live.cpu_seconds,
             cpu_share=cpu / max(1e-9, time.monotonic() - self._started),
+            sinks={each.name: each for each in self._sinks},
             disk_error=str(journal.error) if journal and journal.error else None,
         )
 
@@ -256,8 +287,12 @@ class Bus(Registrar):
         self._settle(min(deadline - reserve / 2, time.monotonic() + timeout / 3))
         self._inbox.closed = True  # whoever has not come to an end by now never will
         self._writer.drain(deadline - reserve / 4, device_deadline=deadline - reserve / 3)
-        self._end(last() if last is not None else None, deadline)
+        event = last() if last is not None else None
+        self._end(event, deadline)
         self._writer.drain(deadline)
+        self._live.end_streams()
+        outcome = event.outcome if isinstance(event, RunEnded) else "finished"
+        sinks = self._destinations.close(outcome, deadline - reserve) if self._destinations else ()
         abandoned = self._live.finish(min(deadline, time.monotonic() + timeout / 3))
         unread = {s.name: n for s in self._live.subscriptions if (n := s.dropped[UNREAD])}
         ended = self._writer.stop(max(deadline, time.monotonic() + 0.2))
@@ -268,7 +303,12 @@ class Bus(Registrar):
             unread=unread,
             abandoned=tuple(abandoned),
             seconds=time.monotonic() - started,
+            sinks=sinks,
         )
+
+    @property
+    def _sinks(self) -> tuple[SinkAccount, ...]:
+        return self._destinations.accounts if self._destinations is not None else ()
 
     @property
     def is_live_thread(self) -> bool:
@@ -307,6 +347,10 @@ class Bus(Registrar):
             self._live.catch_up(deadline)
             moved = self._inbox.offered != before
         self._live.end_before(RunEnded, deadline)
+
+    def _tell_health(self, event: Event) -> None:
+        if not self._inbox.closed:  # then the account tells it
+            self.publish(event)
 
     def _must_wait(self, event: Event) -> bool:
         # The loop thread runs the deciders, so it must not wait for them; closing has its budget.

@@ -8,7 +8,12 @@ BusError
 ├── ClosedError           the bus has ended and takes no more subscribers (subscribe, on)
 ├── DeadlockError         a decider awaited what only the waiting thread can do (await handle)
 ├── RunNotFoundError      a folder holds no run (resume, reading)
-└── DecisionTimeoutError  a handle was not resolved in the time given (Handle.wait)
+├── DecisionTimeoutError  a handle was not resolved in the time given (Handle.wait)
+├── UnknownSinkError      no destination has this name (sinks=, report_to)
+├── MissingPackageError   a destination needs packages that are not installed
+├── NotConfiguredError    a destination lacks settings (making it)
+├── StillOwnedError       another process that lives delivers to this sink (sync_run)
+└── DeliveryError         what sinks raise, see bus._failures (resend_dead)
 ```
 
 Publishing never raises any of them unless the run is strict.

@@ -6,6 +6,9 @@ from pydantic import Field, JsonValue, NonNegativeFloat, NonNegativeInt, Positiv
 
 from bus._event import Event, Metrics, Text
 
+SinkStatus: TypeAlias = Literal[
+    "waiting", "opening", "delivering", "backing off", "suspended", "finished", "ended"
+]
 Outcome: TypeAlias = Literal["finished", "failed", "stopped", "preempted", "crashed"]
 """How a run ended; `crashed` is what a reader concludes when nobody could say."""
 
@@ -256,3 +259,20 @@ class SubscriberFailed(Event):
     subscriber: Text
     error: Text
     retired: bool
+
+
+class SinkStateChanged(Event):
+    """A destination's health changed.
+
+    Attributes:
+        sink: Its name.
+        status: What it is at now.
+        reason: Why, in the destination's words where there are any.
+        url: Where a person can look at the run, once it is known.
+    """
+
+    type: Literal["sink_state_changed"] = "sink_state_changed"
+    sink: Text
+    status: SinkStatus
+    reason: Text = ""
+    url: Text | None = None

@@ -72,6 +72,7 @@ class LiveLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._deliveries: set[asyncio.Task[None]] = set()
         self._touched: deque[Subscription] = deque()
         self._notified = False
         self._beat_sent: float | None = None
@@ -102,15 +103,26 @@ class LiveLoop:
         self.start_task(subscription.name, lambda: self._run(subscription, body, on_error))
 
     def start_task(self, name: str, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a coroutine on the loop; from any thread."""
+        """Run a subscriber's or decider's coroutine on the loop; from any thread."""
+        self._start_task(name, make, self._tasks)
 
+    def start_delivery(self, name: str, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a coroutine on the loop that `finish` neither waits for nor names."""
+        self._start_task(name, make, self._deliveries)
+
+    def _start_task(
+        self,
+        name: str,
+        make: Callable[[], Coroutine[Any, Any, None]],
+        into: "set[asyncio.Task[None]]",
+    ) -> None:
         def start() -> None:
             task = loop.create_task(make(), name=name)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            into.add(task)
+            task.add_done_callback(into.discard)
 
         loop = self._start()
-        self._call(start)
+        self.call(start)
 
     def offer(self, event: Event) -> None:
         """Put an event into the buffer of everyone who subscribed to it; by the writer thread."""
@@ -122,7 +134,7 @@ class LiveLoop:
         """Wake the loop if anything was offered; by the writer thread."""
         if self._touched and not self._notified and self._loop is not None:
             self._notified = True
-            self._call(self._wake_touched)
+            self.call(self._wake_touched)
 
     def watch(self) -> None:
         """Look whether the loop still answers, and name who holds it; by the writer thread."""
@@ -131,7 +143,7 @@ class LiveLoop:
         now = time.monotonic()
         if self._beat_sent is None:
             self._beat_sent = now
-            self._call(self._beat)
+            self.call(self._beat)
         elif now - self._beat_sent > BLOCKED_AFTER:
             self._name_blocker(now - self._beat_sent)
 
@@ -141,8 +153,8 @@ class LiveLoop:
         From here on nobody pauses before a subscriber starts again, and a failure retires it.
         """
         if self._loop is not None:
-            self._call(self._closing.set)
-        return self._wait(lambda: all(each.idle for each in self.subscriptions), deadline)
+            self.call(self._closing.set)
+        return self.wait(lambda: all(each.idle for each in self.subscriptions), deadline)
 
     def end_before(self, last: type[Event], deadline: float) -> bool:
         """End the streams that do not carry the run's last event, and wait for their subscribers.
@@ -152,8 +164,13 @@ class LiveLoop:
         ending = [s for s in self.subscriptions if not issubclass(last, s.filter.types)]
         if self._loop is None or not ending:
             return True
-        self._call(lambda: _end(ending))
-        return self._wait(lambda: all(each.retired for each in ending), deadline)
+        self.call(lambda: _end(ending))
+        return self.wait(lambda: all(each.retired for each in ending), deadline)
+
+    def end_streams(self) -> None:
+        """End every stream behind what it carries, and wait for nobody."""
+        if self._loop is not None:
+            self.call(lambda: _end(self.subscriptions))
 
     def finish(self, deadline: float) -> list[str]:
         """End every stream, wait for the subscribers, stop the loop.
@@ -168,14 +185,14 @@ class LiveLoop:
                 target=self.finish, args=(deadline,), name="hotloop-finish", daemon=True
             ).start()
             return []
-        self._call(lambda: _end(self.subscriptions))
-        self._wait(lambda: not self._tasks, deadline)
+        self.call(lambda: _end(self.subscriptions))
+        self.wait(lambda: not self._tasks, deadline)
         late = sorted(task.get_name() for task in list(self._tasks))
-        self._call(self._cancel_all)
-        self._wait(lambda: not self._tasks, min(deadline + 0.5, time.monotonic() + 0.5))
+        self.call(self._cancel_all)
+        self.wait(lambda: not self._tasks, min(deadline + 0.5, time.monotonic() + 0.5))
         for subscription in self.subscriptions:
             subscription.retire(UNREAD)
-        self._call(self._stop)
+        self.call(self._stop)
         if self._thread is not None:
             self._thread.join(max(0.0, min(0.5, deadline + 1.0 - time.monotonic())))
         return late
@@ -223,14 +240,16 @@ class LiveLoop:
             loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()  # asyncio names what is still pending when it is collected
 
-    def _call(self, function: Callable[[], object]) -> None:
+    def call(self, function: Callable[[], object]) -> None:
+        """Call something on the loop's thread, soon; nothing happens when that has ended."""
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(function)
         except RuntimeError:
             log.debug("the loop thread has ended")
 
-    def _wait(self, condition: Callable[[], bool], deadline: float) -> bool:
+    def wait(self, condition: Callable[[], bool], deadline: float) -> bool:
+        """Wait for something that happens on the loop's thread; True at once if this is it."""
         if self._loop is None or self.is_current_thread:
             return True
         pause = 0.001
@@ -249,7 +268,7 @@ class LiveLoop:
 
     def _cancel_all(self) -> None:
         self._cancelled = True
-        for task in self._tasks:
+        for task in self._tasks | self._deliveries:
             task.cancel()
 
     def _stop(self) -> None:

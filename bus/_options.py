@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 from bus._inbox import OnFull
 
 Durability: TypeAlias = Literal["interval", "write"]
+Deliver: TypeAlias = Literal["thread", "process"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class BusOptions:
         buffer_bytes: Encoded events kept in memory while the disk refuses.
         segment_bytes: Size at which a journal file is closed and the next one opened.
         quota_bytes: Journal size beyond which the oldest files are unlinked; None for never.
+        deliver: Whether sinks are served on the loop thread ("thread") or by processes of their own
+            ("process"), which cost a launch-bound step nothing.
     """
 
     flush_interval: float = 0.05
@@ -36,12 +39,15 @@ class BusOptions:
     buffer_bytes: int = 16 << 20
     segment_bytes: int = 64 << 20
     quota_bytes: int | None = None
+    deliver: Deliver = "thread"
 
     def __post_init__(self) -> None:
         if not 0.001 <= self.flush_interval <= 60:
             raise ValueError(f"flush_interval={self.flush_interval} must be 0.001 to 60 seconds")
         if self.durability not in ("interval", "write"):
             raise ValueError(f'durability={self.durability!r} must be "interval" or "write"')
+        if self.deliver not in ("thread", "process"):
+            raise ValueError(f'deliver={self.deliver!r} must be "thread" or "process"')
         if self.on_full not in ("drop_oldest", "block"):
             raise ValueError(f'on_full={self.on_full!r} must be "drop_oldest" or "block"')
         if self.fsync is not None and self.fsync <= 0:

@@ -244,7 +244,7 @@ class JournalReader:
     def _read(
         self, *, types: Collection[str] | None, superseded: bool
     ) -> Iterator[tuple[_Tail, bool, Line]]:
-        limits = self._supersession()
+        limits = self.superseded_beyond()
         segments = list_segments(self._folder)
         newest = _newest(segments)
         tails = {name: _Tail(self._folder, name) for name in segments}
@@ -254,13 +254,13 @@ class JournalReader:
             for line in tail.lines(final=name not in newest):
                 if not _is_new(last, tail, line) or (types is not None and line.type not in types):
                     continue
-                replaced = limit is not None and _step(line) > limit
+                replaced = limit is not None and step_of(line) > limit
                 if superseded or not replaced:
                     yield tail, replaced, line
         # Only now, because several readings may be under way at once.
         self._tails, self._last = tails, last
 
-    def _supersession(self) -> dict[int, int]:
+    def superseded_beyond(self) -> dict[int, int]:
         """For each attempt the step beyond which a later one replaced it."""
         starts = {
             number: event.resumed_from_step
@@ -336,7 +336,8 @@ def _is_new(last: dict[tuple[int, int], int], tail: _Tail, line: Line) -> bool:
     return True
 
 
-def _step(line: Line) -> int:
+def step_of(line: Line) -> int:
+    """The step of a line's event; -1 if it has none."""
     try:
         step = _parse(line.json).get("step")
     except ValueError:

@@ -4,6 +4,8 @@ import bisect
 from dataclasses import dataclass, field
 from typing import Final
 
+from bus._sink_account import SinkAccount
+
 _BOUNDS: Final = tuple(round(100 * 1.12**power) for power in range(160))
 """Upper bounds in nanoseconds, 12 % apart, from 0.1 us to several seconds."""
 
@@ -88,6 +90,7 @@ class Statistics:
         live_cpu_seconds: CPU time of the loop thread, users' coroutines included.
         cpu_share: Share of one core that both took together since the start.
         disk_error: Why the journal cannot be written at the moment; None if it can.
+        sinks: What each destination has got, by name.
     """
 
     published: int = 0
@@ -111,6 +114,7 @@ class Statistics:
     live_cpu_seconds: float = 0.0
     cpu_share: float = 0.0
     disk_error: str | None = None
+    sinks: dict[str, SinkAccount] = field(default_factory=dict[str, SinkAccount])
 
     @property
     def dropped_count(self) -> int:

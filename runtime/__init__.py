@@ -18,6 +18,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bus import register_sink
     from runtime._device import CpuSnapshots, CudaSnapshots, HostValues, Snapshots
     from runtime._identity import Resume
     from runtime._metrics import Scalar
@@ -34,6 +35,7 @@ __all__ = [
     "Run",
     "Scalar",
     "Snapshots",
+    "register_sink",
 ]
 
 _HOME = {
@@ -50,6 +52,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "register_sink":
+        return importlib.import_module("bus").register_sink
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

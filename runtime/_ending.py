@@ -5,12 +5,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bus import Account, Control, Metrics, Outcome, RunEnded, mask_urls
+from bus import Account, Control, Metrics, Outcome, RunEnded, SinkAccount, Statistics, mask_urls
 from runtime._metrics import error_text
 
 log = logging.getLogger("runtime")
 
 _ERROR_LENGTH = 2000
+_BUSY = 0.02
+"""Share of a core above which a hint is worth its line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,14 @@ def conclude(outcome: Outcome | None, error: BaseException | None, control: Cont
     return Ending(outcome or "finished", None, None, now)
 
 
-def report_account(folder: Path, account: Account) -> None:
+def report_account(folder: Path, account: Account, statistics: Statistics) -> None:
     """Log what closing could not finish, once and by name."""
+    if account.sinks and statistics.cpu_share > _BUSY:
+        log.warning(
+            "serving subscribers and sinks took %.1f %% of a core beside training; "
+            'deliver="process" takes sinks out of this process',
+            statistics.cpu_share * 100,
+        )
     if account.unwritten:
         log.warning(
             "%d events of %s could not be written before the time was over",
@@ -69,5 +77,29 @@ def report_account(folder: Path, account: Account) -> None:
         )
     if account.abandoned:
         log.warning("subscribers still busy at the end: %s", ", ".join(account.abandoned))
+    for sink in account.sinks:
+        _report_sink(folder, sink)
     for name, count in account.unread.items():
         log.warning("subscriber %r left %d events unread; they are in the journal", name, count)
+
+
+def _report_sink(folder: Path, sink: SinkAccount) -> None:
+    if sink.dead or sink.missing:
+        log.warning(
+            "%s refused %d events for good (see %s), and %d were gone before they were sent",
+            sink.name,
+            sink.dead,
+            folder / "dead" / f"{sink.name}.jsonl",
+            sink.missing,
+        )
+    if not sink.complete:
+        pending = "an unknown number of" if sink.pending is None else str(sink.pending)
+        log.warning(
+            "%s has got %d events; %s wait%s. Deliver them with: hotloop sync %s --sink %s",
+            sink.name,
+            sink.delivered,
+            pending,
+            f" ({sink.reason})" if sink.reason else "",
+            folder,
+            sink.name,
+        )

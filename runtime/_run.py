@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self, get_args
+from typing import TYPE_CHECKING, Self, get_args
 
 from bus import (
     JOURNAL_FOLDER,
@@ -19,6 +19,7 @@ from bus import (
     Control,
     Decider,
     Decision,
+    Deliver,
     Durability,
     Event,
     OnError,
@@ -33,10 +34,14 @@ from bus import (
     track,
 )
 from runtime._compile import run_as_written
+from runtime._destinations import choose_sinks
 from runtime._device import Snapshots
 from runtime._ending import Ending, conclude, report_account
 from runtime._hot_path import MetricsLogger
 from runtime._identity import Resume, facts, identify, record_end
+
+if TYPE_CHECKING:
+    from bus import ReportTo, Sink, SinkContext
 
 log = logging.getLogger("runtime")
 
@@ -52,6 +57,7 @@ class Run(MetricsLogger):
         project: What it belongs to, for destinations that group runs.
         dir: The folder of runs.
         config: Settings to remember; values under keys that look like secrets are masked.
+        sinks: Where to deliver it: names, `bus.Sink` objects, or "all" for every one that is ready.
         resume: "auto" goes on with the newest run of this name if there is one; a path goes on
             with that run; None makes a new one, unless torchrun or SLURM restarted the job.
         from_step: When resuming, the step of the checkpoint: what earlier attempts did beyond it
@@ -65,14 +71,19 @@ class Run(MetricsLogger):
         fsync: Seconds between syncs to disk, against power loss; None leaves it to the system.
         on_full: What a full queue does: "drop_oldest" counts a gap, "block" waits for the writer.
         quota_bytes: Journal size beyond which the oldest files are unlinked; None for never.
+        deliver: Where sinks are served: on the bus's loop thread ("thread"), or in processes of
+            their own ("process"), which keeps their work off this process's interpreter lock.
         close_timeout: Seconds that closing may take altogether.
-        options: All settings of the bus at once, instead of the six before.
+        options: All settings of the bus at once, instead of the seven before.
         snapshots: Ways to read tensors of unusual devices, by device type.
 
     Raises:
         TypeError: `config` is no mapping.
         ValueError: An argument is out of range.
         RunNotFoundError: `resume` names a folder that holds no run.
+        UnknownSinkError: No sink has a name of `sinks`.
+        MissingPackageError: A sink that was named needs packages.
+        NotConfiguredError: A sink that was named lacks settings.
     """
 
     def __init__(
@@ -82,6 +93,7 @@ class Run(MetricsLogger):
         project: str | None = None,
         dir: str | os.PathLike[str] = "runs",  # noqa: A002 - the field's word
         config: Mapping[str, object] | None = None,
+        sinks: "ReportTo" = None,
         resume: Resume = None,
         from_step: int | None = None,
         strict: bool = False,
@@ -90,6 +102,7 @@ class Run(MetricsLogger):
         fsync: float | None = None,
         on_full: OnFull = "drop_oldest",
         quota_bytes: int | None = None,
+        deliver: Deliver = "thread",
         close_timeout: float = 30.0,
         options: BusOptions | None = None,
         snapshots: Mapping[str, Snapshots] | None = None,
@@ -99,12 +112,14 @@ class Run(MetricsLogger):
         if close_timeout < 0:
             raise ValueError(f"close_timeout={close_timeout} must be seconds, 0 or more")
         settings = plain_mapping(dict(config or {}))
+        chosen = choose_sinks(sinks)
         options = options or BusOptions(
             durability=durability,
             flush_interval=flush_interval,
             fsync=fsync,
             on_full=on_full,
             quota_bytes=quota_bytes,
+            deliver=deliver,
         )
         self._identity = identify(
             name=name, project=project, parent=Path(dir), resume=resume, from_step=from_step
@@ -131,6 +146,8 @@ class Run(MetricsLogger):
                 facts=facts(),
             )
         )
+        for sink in chosen:
+            self.add_sink(sink)
 
     @property
     def name(self) -> str:
@@ -156,6 +173,17 @@ class Run(MetricsLogger):
     def resumed(self) -> bool:
         """Whether it goes on with an earlier attempt's work."""
         return self._identity.previous is not None
+
+    @property
+    def _sink_context(self) -> "SinkContext":
+        from bus import SinkContext  # noqa: PLC0415 - only runs with sinks need it
+
+        return SinkContext(
+            run_dir=self.dir,
+            run_id=self.id,
+            name=self.name,
+            project=self._identity.info.project,
+        )
 
     @property
     def control(self) -> Control:
@@ -213,6 +241,22 @@ class Run(MetricsLogger):
         """Wait until everything published so far is written; tell whether that happened in time."""
         return self._bus.flush(timeout)
 
+    def add_sink(self, sink: "str | Sink") -> None:
+        """Deliver the run to one more destination, from its beginning.
+
+        Args:
+            sink: Its name, with settings from the environment, or a `bus.Sink`.
+
+        Raises:
+            UnknownSinkError: There is no sink of this name.
+            MissingPackageError: It needs packages that are not installed.
+            NotConfiguredError: It lacks settings.
+            ValueError: The run delivers to a sink of this name already.
+            ClosedError: The run has ended.
+        """
+        (made,) = choose_sinks(sink)
+        self._bus.add_sink(made, self._sink_context)
+
     def add_subscriber(self, subscription: Subscription, body: Body, on_error: OnError) -> None:
         """Start a subscriber; what `subscribe` and `on` call."""
         self._bus.add_subscriber(subscription, body, on_error)
@@ -266,7 +310,7 @@ class Run(MetricsLogger):
         )
         forget(self)
         record_end(self._identity, ending)
-        report_account(self.dir, account)
+        report_account(self.dir, account, self._bus.statistics())
         return account
 
     def close_at_exit(self) -> None:

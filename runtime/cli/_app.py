@@ -9,6 +9,7 @@ import typer
 from runtime.cli._exit import INTERRUPTED, OK, discard_output
 from runtime.cli._local_commands import demo, doctor
 from runtime.cli._run_commands import export, report, status, tail
+from runtime.cli._sink_commands import sinks, sync
 from runtime.cli._version import installed_version
 
 app = typer.Typer(
@@ -76,5 +77,5 @@ def _hotloop(
         typer.echo(context.get_help())
 
 
-for _command in (demo, status, tail, export, report, doctor):
+for _command in (demo, status, tail, export, report, sync, sinks, doctor):
     app.command()(_command)

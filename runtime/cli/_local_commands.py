@@ -28,6 +28,18 @@ def doctor(
     no_torch: Annotated[
         bool, typer.Option("--no-torch", help="Do not start torch, which takes seconds.")
     ] = False,
+    sinks: Annotated[
+        bool, typer.Option("--sinks", help="Also try each destination that is configured.")
+    ] = False,
+    sink_names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sink",
+            "-s",
+            metavar="NAME",
+            help="Also try this destination alone, which has to work. Repeat for several.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check this machine and this folder, and say what to do about each finding.
@@ -36,23 +48,30 @@ def doctor(
     ours; the folder for runs: can it be written, is there space, is it on a network file system;
     the clock; processor cores and worker processes; and whether torch sees a GPU.
 
+    With --sinks also every destination: those that are configured are asked whether they can be
+    reached and whether the credentials hold, all at once, for 10 seconds at most; nothing is posted
+    and nothing is left there. Of the others it is said what they lack.
+
     \b
     Examples:
       hotloop doctor
       hotloop doctor --path ~/experiments --dir /scratch/runs
       hotloop doctor --no-torch --json | jq '.[] | select(.level != "ok")'
+      hotloop doctor --no-torch --sink mlflow --sink slack
 
     \b
     Exit codes:
       0   no problem (there may be warnings)
       1   at least one problem
-      2   a folder given does not exist
+      2   a folder or destination given does not exist
     """
     from runtime.cli._doctor_view import verdict, view
     from runtime.cli._output import show, show_json
-    from runtime.cli.doctor import examine
+    from runtime.cli.doctor import examine, try_sinks
 
     findings = examine(runs=runs, scripts=scripts or (), ask_torch=not no_torch)
+    if sinks or sink_names:
+        findings += try_sinks(runs, sink_names or ())
     if as_json:
         show_json(findings)
     else:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import orjson
+from pydantic import BaseModel
 from rich.console import Console, RenderableType
 
 from runtime.cli._exit import UsageError
@@ -38,8 +39,15 @@ def show(*renderables: RenderableType) -> None:
 
 
 def show_json(value: object) -> None:
-    """Prints a dataclass, or a list of them, as indented JSON."""
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+    """Prints dataclasses and models as indented JSON."""
+    encoded = orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2)
+    sys.stdout.write(encoded.decode() + "\n")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 @contextlib.contextmanager

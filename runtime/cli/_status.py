@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bus import Attempt, AttemptInfo, JournalReader, Row, RunInfo
+from bus import Attempt, AttemptInfo, Cursor, JournalReader, Row, RunInfo, list_cursors
 from runtime.cli._fields import mapping, metrics, number, text, whole
 from runtime.cli._journal import State, identity, run_state
 
@@ -140,6 +140,7 @@ class Status:
     gaps: dict[str, Lost]
     damaged_lines: int
     journal_bytes: int
+    sinks: dict[str, Cursor]
     last_write: float | None
     seconds_since_last_write: float | None
 
@@ -173,6 +174,7 @@ def read_status(run_dir: Path) -> Status:
         gaps=contents.lost,
         damaged_lines=journal.damage,
         journal_bytes=journal.size,
+        sinks=list_cursors(run_dir),
         last_write=written,
         seconds_since_last_write=None if written is None else max(0.0, time.time() - written),
     )

@@ -7,6 +7,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bus import Cursor
 from runtime.cli._fields import brief
 from runtime.cli._output import printable
 from runtime.cli._status import AttemptStatus, Lost, Status
@@ -18,6 +19,12 @@ _STATE_STYLES: Final = {
     "preempted": "bold yellow",
     "failed": "bold red",
     "crashed": "bold red",
+}
+_HEALTH_STYLES: Final = {
+    "delivering": "cyan",
+    "finished": "green",
+    "backing off": "yellow",
+    "suspended": "red",
 }
 _METRICS_SHOWN: Final = 40
 
@@ -31,6 +38,8 @@ def view(status: Status) -> list[RenderableType]:
         parts.append(_events(status))
     if status.gaps:
         parts.append(_gaps(status.gaps))
+    if status.sinks:
+        parts.append(_sinks(status.sinks))
     return parts
 
 
@@ -118,6 +127,21 @@ def _gaps(gaps: dict[str, Lost]) -> Table:
             f"{lost.count:,}",
             moment(lost.first_time),
             moment(lost.last_time),
+        )
+    return table
+
+
+def _sinks(cursors: dict[str, Cursor]) -> Table:
+    table = _table("sink", "health", "since", "delivered", "refused", "because")
+    for name, cursor in cursors.items():
+        health = cursor.health
+        table.add_row(
+            Text(printable(name)),
+            Text(health.status, style=_HEALTH_STYLES.get(health.status, "")),
+            moment(health.since),
+            f"{cursor.counts.delivered:,}",
+            f"{cursor.counts.dead:,}" if cursor.counts.dead else "",
+            Text(printable(health.reason or health.url or "")),
         )
     return table
 

@@ -13,7 +13,7 @@ MINIMUMS: Final = {
     "torch": (2, 6),
     "pydantic": (2, 11),
     "orjson": (3, 10),
-    "anyio": (4, 9),
+    "anyio": (4, 11),
 }
 """The floors of pyproject.toml, for the packages whose behaviour we depend on most."""
 

@@ -1,0 +1,201 @@
+"""Which destinations there are, by name, and what stands between each and being used.
+
+Names come from the entry-point group `hotloop.sinks`, such as
+
+    [project.entry-points."hotloop.sinks"]
+    csv-server = "my_package.sinks:CsvServer"
+    dvclive = "my_package.sinks:DvcLive [dvclive]"
+
+where the extra in brackets names the requirements that must be installed for it. Looking at a sink
+reads metadata and never imports a vendor's library.
+"""
+
+import importlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Final, Literal, TypeAlias
+
+from bus._errors import BusError
+from bus._sink import NotConfiguredError, Sink
+
+GROUP: Final = "hotloop.sinks"
+
+Readiness: TypeAlias = Literal["missing", "not configured", "ready"]
+ReportTo: TypeAlias = "str | Sink | Sequence[str | Sink] | None"
+
+_REQUIREMENT: Final = re.compile(r"\s*([A-Za-z0-9._-]+)")
+_EXTRA: Final = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
+
+
+class UnknownSinkError(BusError, LookupError):
+    """No destination has this name.
+
+    Attributes:
+        name: The name.
+        known: Those there are.
+    """
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(f"there is no sink {name!r}; there are {', '.join(known) or 'none'}")
+        self.name = name
+        self.known = tuple(known)
+
+
+class MissingPackageError(BusError, ImportError):
+    """A destination needs packages that are not installed.
+
+    Attributes:
+        sink: Its name.
+        command: What installs them.
+    """
+
+    def __init__(self, sink: str, command: str, why: str = "") -> None:
+        super().__init__(f"{sink} needs more packages: {command}" + (f" ({why})" if why else ""))
+        self.sink = sink
+        self.command = command
+
+
+@dataclass(frozen=True, slots=True)
+class SinkInfo:
+    """What is known of a destination without using it.
+
+    Attributes:
+        name: Its name.
+        target: Where its class is, as "module:Class".
+        readiness: Whether it can be used.
+        why: What to do if it cannot.
+        summary: What it is, in its docstring's first line; "" if it could not be imported.
+        delivery: What it promises; "" if it could not be imported.
+    """
+
+    name: str
+    target: str
+    readiness: Readiness
+    why: str = ""
+    summary: str = ""
+    delivery: str = ""
+
+
+class SinkRegistry:
+    """Sinks by name: those registered here, then those that installed packages offer."""
+
+    def __init__(self) -> None:
+        self._registered: dict[str, type[Sink] | str] = {}
+
+    def register(self, name: str, sink: type[Sink] | str) -> None:
+        """Give a sink a name in this process; a later one of the same name replaces it.
+
+        Args:
+            name: As in `report_to` and `sinks=[...]`.
+            sink: Its class, or where that is, as "module:Class".
+        """
+        if not isinstance(sink, str) and not (isinstance(sink, type) and issubclass(sink, Sink)):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+            raise TypeError(f"{sink!r} is neither a subclass of bus.Sink nor 'module:Class'")
+        self._registered[name] = sink
+
+    def names(self) -> list[str]:
+        """Every name, sorted."""
+        return sorted({*self._registered, *self._offered()})
+
+    def load(self, name: str) -> type[Sink]:
+        """The class of a sink.
+
+        Raises:
+            UnknownSinkError: There is none of that name.
+            MissingPackageError: It needs packages that are not installed.
+        """
+        registered = self._registered.get(name)
+        if isinstance(registered, type):
+            return registered
+        offered = self._offered().get(name)
+        target = registered or (offered.value.split("[")[0].strip() if offered else None)
+        if target is None:
+            raise UnknownSinkError(name, self.names())
+        if offered is not None and (missing := _missing(offered)):
+            raise MissingPackageError(name, _install(offered), f"not installed: {missing[0]}")
+        module, _, attribute = target.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except ImportError as error:
+            raise MissingPackageError(name, "pip install hotloop", str(error)) from error
+        if not (isinstance(found, type) and issubclass(found, Sink)):
+            raise TypeError(f"{target} is no subclass of bus.Sink")
+        return found
+
+    def look(self, name: str) -> SinkInfo:
+        """Whether a sink can be used, and what to do if not."""
+        offered = self._offered().get(name)
+        registered = self._registered.get(name)
+        if isinstance(registered, type):
+            target = f"{registered.__module__}:{registered.__qualname__}"
+        else:
+            target = registered or (offered.value if offered else "")
+        try:
+            kind = self.load(name)
+        except MissingPackageError as error:
+            return SinkInfo(name, target, "missing", error.command)
+        summary = (kind.__doc__ or "").strip().split("\n")[0]
+        try:
+            kind()
+        except NotConfiguredError as error:
+            why = "; ".join(error.problems) + (f". {error.help}" if error.help else "")
+            return SinkInfo(name, target, "not configured", why, summary, kind.promise.delivery)
+        return SinkInfo(name, target, "ready", "", summary, kind.promise.delivery)
+
+    def make(self, wanted: ReportTo) -> "tuple[list[Sink], list[SinkInfo]]":
+        """Sinks for what a user asks for.
+
+        Args:
+            wanted: "all" for every one that is ready, "none", a name, a sink, or several of them.
+
+        Returns:
+            The sinks, and for "all" what stands in the way of each other one.
+
+        Raises:
+            UnknownSinkError: There is none of a name.
+            MissingPackageError: One that was named needs packages.
+            NotConfiguredError: One that was named lacks settings.
+        """
+        if wanted is None or wanted == "none":
+            return [], []
+        if wanted == "all":
+            found = [self.look(name) for name in self.names()]
+            ready = [self.load(each.name)() for each in found if each.readiness == "ready"]
+            return ready, [each for each in found if each.readiness != "ready"]
+        each_wanted: Iterable[str | Sink] = [wanted] if isinstance(wanted, (str, Sink)) else wanted
+        return [each if isinstance(each, Sink) else self.load(each)() for each in each_wanted], []
+
+    def _offered(self) -> dict[str, metadata.EntryPoint]:
+        return {point.name: point for point in metadata.entry_points(group=GROUP)}
+
+
+def _missing(point: metadata.EntryPoint) -> list[str]:
+    """The requirements of an entry point's extras that are not installed."""
+    if point.dist is None or not point.extras:
+        return []
+    missing: list[str] = []
+    for requirement in point.dist.requires or ():
+        extra = _EXTRA.search(requirement)
+        name = _REQUIREMENT.match(requirement)
+        if extra is not None and name is not None and extra[1] in point.extras:
+            try:
+                metadata.version(name[1])
+            except metadata.PackageNotFoundError:
+                missing.append(name[1])
+    return missing
+
+
+def _install(point: metadata.EntryPoint) -> str:
+    distribution = point.dist.name if point.dist is not None else "hotloop"
+    return f"pip install '{distribution}[{','.join(point.extras)}]'"
+
+
+SINKS: Final = SinkRegistry()
+"""The registry of this process."""
+
+
+def register_sink(name: str, sink: type[Sink] | str) -> None:
+    """Give a sink a name in this process, for `sinks=[...]` and `report_to`."""
+    SINKS.register(name, sink)

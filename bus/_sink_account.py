@@ -1,0 +1,34 @@
+"""What a delivery reports of itself."""
+
+from dataclasses import dataclass
+
+from bus._events import SinkStatus
+
+
+@dataclass(frozen=True, slots=True)
+class SinkAccount:
+    """What a delivery has done.
+
+    Attributes:
+        name: The sink's.
+        status: What it was at last.
+        reason: Why, where there is something to say.
+        url: Where a person can look at the run, if known.
+        delivered: Records acknowledged, over all attempts.
+        pending: Records that wait to be delivered; None if they could not be counted.
+        dead: Records that the destination refused for good.
+        superseded: Records replaced by a later attempt before they were sent.
+        missing: Records that the journal's quota removed before they were sent.
+        complete: Whether everything was delivered and the sink closed.
+    """
+
+    name: str
+    status: SinkStatus = "opening"
+    reason: str = ""
+    url: str | None = None
+    delivered: int = 0
+    pending: int | None = None
+    dead: int = 0
+    superseded: int = 0
+    missing: int = 0
+    complete: bool = False

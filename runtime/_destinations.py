@@ -1,0 +1,27 @@
+"""From what a user asks for to sinks."""
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bus import ReportTo, Sink
+
+log = logging.getLogger("runtime")
+
+
+def choose_sinks(wanted: "ReportTo") -> "list[Sink]":
+    """The sinks a user asks for; for "all", what stands in the way of each other one is logged.
+
+    Raises:
+        UnknownSinkError: No sink has this name.
+        MissingPackageError: One that was named needs packages.
+        NotConfiguredError: One that was named lacks settings.
+    """
+    if wanted is None or wanted in ("none", []):
+        return []
+    from bus import SINKS  # noqa: PLC0415 - a run without sinks does not pay for the registry
+
+    sinks, others = SINKS.make(wanted)
+    for each in others:
+        log.warning("not reporting to %s, which is %s: %s", each.name, each.readiness, each.why)
+    return sinks

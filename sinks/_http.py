@@ -1,0 +1,403 @@
+"""The one HTTP client of the destinations, and the base of those that use it.
+
+A request ends within its timeouts, whatever the server, the network or the name server does, and
+holds no more memory than its limit. What goes wrong comes out as the sink's `classify` says, as
+`bus.UnavailableError` where no answer came, and without a secret in it. Nothing is retried here:
+the delivery sends the same batch again.
+"""
+
+import time
+from base64 import b64encode
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Final, Unpack
+
+import anyio
+import httpcore
+import httpx
+import orjson
+from pydantic import AnyUrl, JsonValue
+
+from bus import (
+    DeliveryError,
+    MisconfiguredError,
+    Response,
+    Sink,
+    SinkSettings,
+    UnavailableError,
+)
+from bus._secrets import secrets_of
+from sinks._answers import Answer, read_body
+from sinks._bodies import Body, BytesBody, FileBody, zipped
+from sinks._connections import Connections
+from sinks._headers import checked, user_agent
+from sinks._http_settings import HttpSettings as HttpSettings  # noqa: PLC0414 - its public place
+from sinks._http_settings import addresses_in, tls_context
+from sinks._masking import Mask, secret_header_values
+from sinks._reach import reach
+from sinks._redirects import REDIRECTS, headers_after, origin
+from sinks._requests import (
+    Parameters,
+    Progress,
+    Request,
+    RequestOptions,
+    encoded,
+    joined,
+    timed_out,
+)
+
+_LIMIT: Final = 16 << 20
+_REDIRECTS: Final = 5
+_WORDS: Final = 4096
+"""Bytes of an error's body that are looked at."""
+
+_BROKEN: Final = (
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+    OSError,
+)
+
+
+class HttpClient:
+    """Makes a sink's requests, for one at a time or several at once.
+
+    Connections are made in the event loop on first use and kept for the next request. Headers that
+    authenticate (`HttpSink.headers`) go to the sink's own servers (`HttpSink.origins`) alone.
+    """
+
+    def __init__(self, sink: "HttpSink") -> None:
+        self._sink = sink
+        settings = sink.settings
+        # Not by the constructor, which would look for TIMEOUT and VERIFY in the environment.
+        self._options = (
+            settings if isinstance(settings, HttpSettings) else HttpSettings.model_construct()
+        )
+        self._agent = user_agent()  # here and not in the loop: it looks into folders
+        self._connections = Connections(lambda: tls_context(self._options))
+
+    async def get(self, url: str | AnyUrl, **options: Unpack[RequestOptions]) -> Answer:
+        """`request` with GET."""
+        return await self.request("GET", url, **options)
+
+    async def post(self, url: str | AnyUrl, **options: Unpack[RequestOptions]) -> Answer:
+        """`request` with POST."""
+        return await self.request("POST", url, **options)
+
+    async def put(self, url: str | AnyUrl, **options: Unpack[RequestOptions]) -> Answer:
+        """`request` with PUT."""
+        return await self.request("PUT", url, **options)
+
+    async def patch(self, url: str | AnyUrl, **options: Unpack[RequestOptions]) -> Answer:
+        """`request` with PATCH."""
+        return await self.request("PATCH", url, **options)
+
+    async def delete(self, url: str | AnyUrl, **options: Unpack[RequestOptions]) -> Answer:
+        """`request` with DELETE."""
+        return await self.request("DELETE", url, **options)
+
+    async def request(
+        self,
+        method: str,
+        url: str | AnyUrl,
+        *,
+        json: JsonValue = None,
+        content: bytes | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Parameters | None = None,
+        gzip: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109 - it covers more than one await
+        limit: int = _LIMIT,
+        good: Collection[int] = frozenset(),
+    ) -> Answer:
+        """Send a request and read its answer.
+
+        Args:
+            method: In capitals.
+            url: The address; credentials in it are sent as basic authentication.
+            json: A body as data. NaN and infinities, which JSON lacks, become null.
+            content: A body as it is; without it and `json` there is none.
+            headers: Beside those of the sink.
+            params: Added to the address's query.
+            gzip: Whether to compress the body.
+            timeout: Seconds for everything together; the settings' `timeout` by default.
+            limit: Bytes that the answer may have, decompressed.
+            good: Statuses from 300 on that come back instead of being raised.
+
+        Raises:
+            UnavailableError: No answer came, or none that is complete and within the limit.
+            MisconfiguredError: The address or a header cannot be, or a redirect must not be
+                followed.
+            DeliveryError: What the sink's `classify` makes of the status.
+        """
+        given = {name.lower(): value for name, value in (headers or {}).items()}
+        if json is not None:
+            content = orjson.dumps(json)
+            given.setdefault("content-type", "application/json")
+        data = content.encode() if isinstance(content, str) else content
+        if gzip and data is not None:
+            data = await zipped(data)
+            given["content-encoding"] = "gzip"
+        body = None if data is None else BytesBody(data)
+        request = self._made(method, str(url), given, params, body, good=good, limit=limit)
+        seconds = self._options.timeout if timeout is None else timeout
+        return await self._within(anyio.CancelScope(), seconds, request)
+
+    async def upload(
+        self,
+        method: str,
+        url: str | AnyUrl,
+        path: Path,
+        *,
+        headers: Mapping[str, str] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        progress: Progress | None = None,
+        good: Collection[int] = frozenset(),
+    ) -> Answer:
+        """Send a file, or a part of it, reading it off the loop and never as a whole.
+
+        It may take as long as it gets on: `timeout` counts from the last bytes taken.
+
+        Args:
+            method: PUT or POST.
+            url: The address.
+            path: The file.
+            headers: Beside those of the sink.
+            offset: The first byte to send.
+            length: Bytes to send; up to the file's end by default.
+            progress: Told of bytes sent and bytes in all.
+            good: Statuses from 300 on that come back instead of being raised.
+
+        Raises:
+            RejectedError: There is no such file, or not so much in it.
+            UnavailableError: As `request`; also if the file changes meanwhile.
+            DeliveryError: As `request`.
+        """
+        scope = anyio.CancelScope()
+        seconds = self._options.timeout
+
+        def moved(sent: int) -> None:
+            scope.deadline = anyio.current_time() + seconds
+            if progress is not None:
+                progress(sent, body.size)
+
+        body = await FileBody.of(path, offset=offset, length=length, moved=moved)
+        given = {name.lower(): value for name, value in (headers or {}).items()}
+        request = self._made(method, str(url), given, None, body, good=good, limit=_LIMIT)
+        return await self._within(scope, seconds, request)
+
+    async def aclose(self) -> None:
+        """Close the connections; a later request makes new ones."""
+        await self._connections.aclose()
+
+    def __repr__(self) -> str:
+        return f"<HttpClient of {self._sink.name!r}>"
+
+    def _made(
+        self,
+        method: str,
+        address: str,
+        headers: dict[str, str],
+        params: Parameters | None,
+        body: Body | None,
+        *,
+        good: Collection[int],
+        limit: int,
+    ) -> Request:
+        url, basic = _parsed(address, params)
+        complete = {
+            "host": url.netloc.decode("ascii"),
+            "user-agent": self._agent,
+            "accept": "*/*",
+            "accept-encoding": "gzip",
+            **basic,
+            **self._own_headers(url),
+            **headers,
+        }
+        if body is not None or method in ("POST", "PUT", "PATCH"):
+            complete["content-length"] = str(0 if body is None else body.size)
+        return Request(
+            method=method,
+            url=_core(url),
+            headers=checked(complete),
+            body=body,
+            good=good,
+            limit=limit,
+        )
+
+    def _own_headers(self, url: httpx.URL) -> dict[str, str]:
+        own = {origin(_core(_parsed(address, None)[0])) for address in self._sink.origins()}
+        if origin(_core(url)) not in own:
+            return {}
+        return {name.lower(): value for name, value in self._sink.headers().items()}
+
+    async def _within(self, scope: anyio.CancelScope, seconds: float, request: Request) -> Answer:
+        scope.deadline = anyio.current_time() + seconds
+        with scope:
+            return self._judged(request, await self._follow(request))
+        raise self._failed(request, f"no complete answer in {seconds:g} s")
+
+    async def _follow(self, request: Request) -> Answer:
+        sent = request
+        for _ in range(_REDIRECTS + 1):
+            answer = await self._exchange(sent)
+            location = answer.headers.get("location")
+            if sent.is_good(answer.status) or answer.status not in REDIRECTS or location is None:
+                return answer
+            sent = self._redirected(sent, answer.status, location)
+        raise MisconfiguredError(
+            f"{self._named(request)}: more than {_REDIRECTS} redirects", fix="check the address"
+        )
+
+    def _redirected(self, request: Request, status: int, location: str) -> Request:
+        try:
+            target = httpx.URL(request.address).join(location)
+            headers = headers_after(
+                request.method, status, request.url, _core(target), request.headers
+            )
+            headers["host"] = target.netloc.decode("ascii")
+            return replace(request, url=_core(target), headers=headers)
+        except (httpx.InvalidURL, ValueError):
+            raise self._failed(request, f"HTTP {status} leads to no valid address") from None
+        except MisconfiguredError as error:
+            raise self._told(request, error) from None
+
+    async def _exchange(self, request: Request) -> Answer:
+        """Send one request and read one answer."""
+        pool = await self._connections.pool(request.url)
+        try:
+            async with pool.stream(
+                request.method,
+                request.url,
+                headers=encoded(request.headers),
+                content=request.body,
+                extensions={"timeout": self._timeouts()},
+            ) as response:
+                return await self._read(request, response)
+        # Not chained: the client's words may quote headers and addresses with secrets in them.
+        except httpcore.TimeoutException as error:
+            raise self._failed(request, timed_out(error, self._options)) from None
+        except UnavailableError as error:
+            raise self._told(request, error) from None
+        except _BROKEN as error:
+            raise self._failed(request, f"{error or type(error).__name__}") from None
+
+    async def _read(self, request: Request, response: httpcore.Response) -> Answer:
+        headers = joined(response.headers)
+        if request.is_good(response.status):
+            body = await read_body(response.aiter_stream(), headers, request.limit, whole=True)
+            return Answer(response.status, headers, body)
+        try:
+            body = await read_body(response.aiter_stream(), headers, _WORDS, whole=False)
+        except (UnavailableError, httpcore.TimeoutException, *_BROKEN):
+            body = b""  # the status says more than why the words are missing
+        return Answer(response.status, headers, body)
+
+    def _judged(self, request: Request, answer: Answer) -> Answer:
+        if request.is_good(answer.status):
+            return answer
+        text = answer.body.decode("utf-8", "replace")
+        response = Response(answer.status, answer.headers, text)
+        error = self._sink.classify(response, now=time.time())
+        if error is None and answer.status < 400:
+            error = MisconfiguredError(
+                f"HTTP {answer.status} where an answer was expected", fix="check the address"
+            )
+        if error is not None:
+            raise self._told(request, error)
+        return answer
+
+    def _named(self, request: Request) -> str:
+        return self._mask(request)(f"{request.method} {request.address}")
+
+    def _failed(self, request: Request, why: str) -> UnavailableError:
+        return UnavailableError(self._mask(request)(f"{request.method} {request.address}: {why}"))
+
+    def _told(self, request: Request, error: DeliveryError) -> DeliveryError:
+        """The same error; its message says which request it was, and no secret."""
+        words = f"{request.method} {request.address}: {error}"
+        error.args = (self._mask(request)(words), *error.args[1:])
+        return error
+
+    def _mask(self, request: Request) -> Mask:
+        return Mask(
+            [
+                *secrets_of(self._sink.settings),
+                *secret_header_values(request.headers.items()),
+                *secret_header_values(self._sink.headers().items()),
+                *self._connections.proxies.addresses,
+            ]
+        )
+
+    def _timeouts(self) -> dict[str, float]:
+        options = self._options
+        return {
+            "connect": options.connect_timeout,
+            "read": options.read_timeout,
+            "write": options.write_timeout,
+            "pool": options.timeout,
+        }
+
+
+class HttpSink(Sink):
+    """A destination that is reached by HTTP.
+
+    Attributes:
+        http: Its client, for `open`, `write` and `close`; closed by `release`.
+    """
+
+    Settings: ClassVar[type[SinkSettings]] = HttpSettings
+
+    http: HttpClient
+
+    def __init__(self, settings: SinkSettings | None = None, /, **fields: Any) -> None:  # noqa: ANN401 - each sink's own settings
+        super().__init__(settings, **fields)
+        self.http = HttpClient(self)
+
+    def headers(self) -> Mapping[str, str]:
+        """Headers of every request to the sink's own servers, such as Authorization."""
+        return {}
+
+    def origins(self) -> Collection[str]:
+        """Addresses of the sink's own servers; by default those that stand in its settings.
+
+        Nobody else is sent `headers()`: no storage that an upload goes to, no host that a redirect
+        leads to. A sink whose server stands in no setting names it here.
+        """
+        return tuple(addresses_in(self.settings))
+
+    async def check(self) -> str:
+        """Ask each of its own servers for the head of its first page, whose status is no matter."""
+        return await reach(self.http, self.origins())
+
+    async def release(self) -> None:
+        """Close the connections."""
+        await self.http.aclose()
+
+
+def _parsed(address: str, params: Parameters | None) -> tuple[httpx.URL, dict[str, str]]:
+    """An address without its credentials, and those as a header."""
+    try:
+        url = httpx.URL(address)
+        url = url if params is None else url.copy_merge_params(dict(params))
+    except (httpx.InvalidURL, ValueError):
+        url = httpx.URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        # Without the address, which may be a secret.
+        raise MisconfiguredError("this is no http or https address", fix="check the address")
+    if not url.userinfo:
+        return url, {}
+    basic = b64encode(f"{url.username}:{url.password}".encode()).decode()
+    return url.copy_with(userinfo=None), {"authorization": f"Basic {basic}"}
+
+
+def _core(url: httpx.URL) -> httpcore.URL:
+    return httpcore.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )

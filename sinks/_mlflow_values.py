@@ -1,0 +1,83 @@
+"""Writes parameters, tags and metric values as MLflow's REST interface takes them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import JsonValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a server takes in one `log-batch`.
+
+    Attributes:
+        metrics: Points in one request.
+        params: Parameters in one request.
+        tags: Tags in one request.
+        items: All of them together.
+        param_value: Characters of a parameter's value.
+        tag_value: Characters of a tag's value.
+    """
+
+    metrics: int = 1000
+    params: int = 100
+    tags: int = 100
+    items: int = 1000
+    param_value: int = 500
+    tag_value: int = 5000
+
+
+OLD: Final = Limits()
+"""What every version takes."""
+
+_ROOMY: Final = (2, 10)
+"""From this version on parameters may be long; the exact one is a little older."""
+
+
+def limits_for(version: str) -> Limits:
+    """What a server takes that says it is of this version; "" if it did not say."""
+    numbers: list[int] = []
+    for part in version.strip().split(".")[:2]:
+        if not part.isdigit():
+            return OLD
+        numbers.append(int(part))
+    return Limits(param_value=6000) if tuple(numbers) >= _ROOMY else OLD
+
+
+def number(value: float) -> float | str:
+    """A metric's value. JSON has no NaN and no infinities; MLflow's own client writes words."""
+    if value - value == 0:
+        return value
+    return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"  # noqa: PLR0124 - NaN
+
+
+def milliseconds(time: float) -> int:
+    """A time of an event, in whole milliseconds since 1970."""
+    return int(time * 1000)
+
+
+def shortened(text: str, limit: int) -> str:
+    """A text that is not longer than this; what was cut off is marked."""
+    return text if len(text) <= limit else text[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def flattened(values: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, JsonValue]]:
+    """Nested objects as `outer.inner`; empty ones and lists stay values."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def parameters(values: Mapping[str, JsonValue], *, flatten: bool) -> Iterator[tuple[str, str]]:
+    """Names and values as text, in the form in which MLflow's own client writes Python values."""
+    for key, value in flattened(values) if flatten else values.items():
+        yield key, value if isinstance(value, str) else str(value)
+
+
+def compact(value: JsonValue) -> str:
+    """JSON for a tag."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

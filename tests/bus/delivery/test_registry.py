@@ -1,0 +1,170 @@
+"""Sinks by name: those registered here and those that installed packages offer."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from pydantic import Field, SecretStr
+
+from bus import (
+    Batch,
+    MissingPackageError,
+    NotConfiguredError,
+    Promise,
+    Sink,
+    SinkSettings,
+    State,
+    UnknownSinkError,
+)
+from bus._registry import SinkRegistry
+from tests.bus.delivery.conftest import ScriptedSink
+
+
+class KeyedSink(Sink):
+    """Needs a key."""
+
+    name = "keyed"
+    help = "Get one at https://example.org/keys"
+    promise = Promise(delivery="once")
+
+    class Settings(SinkSettings, env_prefix="KEYED_"):
+        """A key and a size."""
+
+        api_key: SecretStr
+        size: int = Field(default=1, ge=1)
+
+    async def write(self, batch: Batch, state: State) -> State:
+        del batch
+        return state
+
+
+@pytest.fixture
+def registry() -> SinkRegistry:
+    found = SinkRegistry()
+    found.register("scripted", ScriptedSink)
+    found.register("keyed", KeyedSink)
+    return found
+
+
+def test_names_resolve(registry):
+    """A name, a sink, several of them, none."""
+    sink = ScriptedSink()
+    assert [type(s) for s in registry.make("scripted")[0]] == [ScriptedSink]
+    assert registry.make(sink) == ([sink], [])
+    assert registry.make(["scripted", sink])[0][1] is sink
+    assert registry.make("none") == registry.make(None) == ([], [])
+
+
+def test_an_unknown_name_lists_the_known(registry):
+    """The message helps with a typing error."""
+    with pytest.raises(UnknownSinkError, match=r"no sink 'scriptd'.*keyed.*scripted"):
+        registry.make("scriptd")
+
+
+def test_three_states(registry, monkeypatch):
+    """Not configured says what to set and where to get it; with that it is ready."""
+    found = registry.look("keyed")
+    assert found.readiness == "not configured"
+    assert "set api_key (or the environment variable KEYED_API_KEY)" in found.why
+    assert "https://example.org/keys" in found.why
+    assert found.delivery == "once"
+    assert found.summary == "Needs a key."
+    monkeypatch.setenv("KEYED_API_KEY", "k")
+    assert registry.look("keyed").readiness == "ready"
+
+
+def test_settings_errors_never_quote_a_value(monkeypatch):
+    """A key typed into the wrong variable is not printed."""
+    monkeypatch.setenv("KEYED_API_KEY", "k")
+    monkeypatch.setenv("KEYED_SIZE", "sk-planted-secret")
+    with pytest.raises(NotConfiguredError) as caught:
+        KeyedSink()
+    assert "KEYED_SIZE" in str(caught.value)
+    assert "sk-planted-secret" not in str(caught.value)
+
+
+def test_arguments_beat_the_environment(monkeypatch):
+    """As everywhere."""
+    monkeypatch.setenv("KEYED_SIZE", "2")
+    assert KeyedSink(api_key="k", size=3).settings.size == 3
+    assert KeyedSink(api_key="k").settings.size == 2
+
+
+def test_all_means_the_ready_ones(registry):
+    """And says why each other one is not."""
+    sinks, others = registry.make("all")
+    names = {sink.name for sink in sinks}
+    assert "scripted" in names
+    assert "keyed" not in names
+    assert "keyed" in {info.name for info in others}
+    assert all(info.readiness != "ready" and info.why for info in others)
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "a/b", "../x", "a b", "x" * 65])
+def test_a_name_must_be_a_files(name):
+    """Cursors and dead letters are called after it."""
+    with pytest.raises(TypeError, match="must be lower-case"):
+        type("Bad", (ScriptedSink,), {"name": name})
+
+
+def test_only_sinks_can_be_registered(registry):
+    """Something else is refused where it is registered, not where it is used."""
+    with pytest.raises(TypeError, match=r"neither a subclass of bus\.Sink"):
+        registry.register("x", int)
+    registry.register("late", "tests.bus.delivery.nothing_here:Sink")
+    with pytest.raises(MissingPackageError):
+        registry.load("late")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_installed_packages_offer_sinks(tmp_path: Path):
+    """By entry point; one whose extra is missing says what to install, and is not imported."""
+    package = tmp_path / "offering"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('imported although it is missing')\n")
+    (tmp_path / "offered.py").write_text(
+        textwrap.dedent('''
+        from bus import Batch, Sink, State
+
+
+        class Offered(Sink):
+            """Offered by a package."""
+
+            name = "offered"
+
+            async def write(self, batch: Batch, state: State) -> State:
+                return state
+        ''')
+    )
+    metadata = tmp_path / "offering-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: offering\nVersion: 1.0\nProvides-Extra: heavy\n"
+        "Requires-Dist: surely-not-installed>=1; extra == 'heavy'\n"
+    )
+    (metadata / "entry_points.txt").write_text(
+        "[hotloop.sinks]\noffered = offered:Offered\nheavy = offering:Heavy [heavy]\n"
+    )
+    script = """
+from bus import SINKS
+for name in ("offered", "heavy"):
+    info = SINKS.look(name)
+    print(info.name, info.readiness, info.why or info.summary)
+print([type(s).__name__ for s in SINKS.make(["offered"])[0]])
+"""
+    done = subprocess.run(  # noqa: S603 - a fixed command
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{tmp_path}:{Path(__file__).resolve().parents[3]}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        "offered ready Offered by a package.",
+        "heavy missing pip install 'offering[heavy]'",
+        "['Offered']",
+    ]

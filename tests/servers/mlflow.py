@@ -1,0 +1,344 @@
+"""A strict stand-in for an MLflow server on a database: what the real one refuses, it refuses.
+
+Written from recordings of real servers, which `tests/sinks/test_mlflow_server.py` replays against
+it. Of version 3.17.2 or, with its quirks, 2.2.2.
+"""
+
+import json
+import math
+import posixpath
+import re
+import threading
+import uuid
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+
+API = "/api/2.0/mlflow/"
+FILES = "/api/2.0/mlflow-artifacts/artifacts/"
+
+
+class Refused(Exception):  # noqa: N818 - an answer, no error of ours
+    """An answer that is no 200."""
+
+    def __init__(self, status, code, message=""):
+        super().__init__(message)
+        self.status = status
+        body = {"error_code": code, "message": message}
+        self.body = json.dumps(body).encode() if code else b"<!doctype html><h1>Error</h1>"
+
+
+def bad(message):
+    """The answer to a request that makes no sense."""
+    return Refused(400, "INVALID_PARAMETER_VALUE", message)
+
+
+@dataclass
+class Run:
+    """A run as a database has it; `points` is a set, because its rows are their own key."""
+
+    info: dict
+    tags: dict = field(default_factory=dict)
+    params: dict = field(default_factory=dict)
+    points: dict = field(default_factory=dict)
+
+    def series(self, key):
+        """Steps and values of a metric, as they were logged."""
+        return [(step, value) for name, _, step, value in self.points if name == key]
+
+    def described(self):
+        """As `runs/get` shows it."""
+        latest = {}
+        for key, time, step, value in self.points:
+            point = {"key": key, "value": value, "timestamp": time, "step": step}
+            before = latest.setdefault(key, point)
+            if (before["step"], before["timestamp"]) <= (step, time):
+                latest[key] = point
+        pairs = [[{"key": k, "value": v} for k, v in d.items()] for d in (self.params, self.tags)]
+        data = {"metrics": list(latest.values()), "params": pairs[0], "tags": pairs[1]}
+        return {"info": self.info, "data": {name: each for name, each in data.items() if each}}
+
+
+class StandIn:
+    """The server; `with StandIn() as server:` serves on `server.url` from a thread.
+
+    Attributes:
+        old: Whether it is of version 2.2.2.
+        requests: Calls so far: method, call, and the body where it is JSON.
+        faults: For each call what its next requests meet: "lose" applies it and closes the
+            connection, a number is answered instead of applying it.
+        files: Artifacts by their path.
+    """
+
+    def __init__(self, *, old=False, serves_artifacts=True):
+        self.old = old
+        self.serves_artifacts = serves_artifacts
+        self.experiments = {"0": {"name": "Default", "lifecycle_stage": "active"}}
+        self.runs = {}
+        self.files = {}
+        self.requests = []
+        self.faults = defaultdict(deque)
+        self.headers = []
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self):
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    @property
+    def run(self):
+        """The only run."""
+        (run,) = self.runs.values()
+        return run
+
+    def calls(self, call):
+        """The bodies of the requests of a call."""
+        return [body for _, name, body in self.requests if name == call]
+
+    def answer(self, method, target, headers, content):
+        """Do what a request asks: the status, the body, and whether to answer at all."""
+        parts = urlsplit(target)
+        path, query = parts.path, {k: v[0] for k, v in parse_qs(parts.query).items()}
+        with self._lock:
+            call = path.removeprefix(API) if path.startswith(API) else path
+            if path.startswith(FILES):
+                call = "artifacts"
+            fault = self.faults[call].popleft() if self.faults[call] else None
+            try:
+                body = _decoded(method, headers, content) if path.startswith(API) else None
+                self.requests.append((method, call, body))
+                self.headers.append(headers)
+                _raise(fault)
+                found = self._apply((method, call), path, query if body is None else body, content)
+            except Refused as refusal:
+                return refusal.status, refusal.body, True
+        return 200, found, fault != "lose"
+
+    def _apply(self, call, path, given, content):
+        if path == "/version":
+            return b"2.2.2" if self.old else b"3.17.2"
+        if call == ("PUT", "artifacts"):
+            return self._put(unquote(path.removeprefix(FILES)), content)
+        handler = {
+            ("GET", "experiments/get-by-name"): self._experiment_by_name,
+            ("POST", "experiments/create"): self._create_experiment,
+            ("POST", "experiments/delete"): self._delete_experiment,
+            ("POST", "experiments/restore"): self._restore_experiment,
+            ("POST", "runs/create"): self._create_run,
+            ("GET", "runs/get"): lambda given: {"run": self._run(given).described()},
+            ("POST", "runs/search"): self._search,
+            ("POST", "runs/update"): self._update,
+            ("POST", "runs/delete"): self._delete_run,
+            ("POST", "runs/log-batch"): self._log_batch,
+        }.get(call)
+        if handler is None:
+            raise Refused(404, "")
+        return json.dumps(handler(given)).encode()
+
+    def _put(self, path, content):
+        if not self.serves_artifacts:
+            raise Refused(
+                503, "UNAVAILABLE", "Artifact serving is disabled: `--no-serve-artifacts`"
+            )
+        self.files[path] = content
+        return b"{}"
+
+    def _experiment_by_name(self, query):
+        for number, each in self.experiments.items():
+            if each["name"] == query["experiment_name"]:
+                return {"experiment": {"experiment_id": number, **each}}
+        raise Refused(404, "RESOURCE_DOES_NOT_EXIST", "Could not find experiment")
+
+    def _create_experiment(self, body):
+        if any(each["name"] == body["name"] for each in self.experiments.values()):
+            raise Refused(400, "RESOURCE_ALREADY_EXISTS", "UNIQUE constraint failed: experiments")
+        number = str(len(self.experiments))
+        self.experiments[number] = {"name": body["name"], "lifecycle_stage": "active"}
+        return {"experiment_id": number}
+
+    def _delete_experiment(self, body):
+        self.experiments[body["experiment_id"]]["lifecycle_stage"] = "deleted"
+        return {}
+
+    def _restore_experiment(self, body):
+        self.experiments[body["experiment_id"]]["lifecycle_stage"] = "active"
+        return {}
+
+    def _create_run(self, body):
+        number = body["experiment_id"]
+        if number not in self.experiments:
+            raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"No Experiment with id={number} exists")
+        if self.experiments[number]["lifecycle_stage"] == "deleted":
+            raise bad(f"The experiment {number} must be in the 'active' state.")
+        run_id = uuid.uuid4().hex
+        info = {
+            "run_uuid": run_id,
+            "run_id": run_id,
+            "experiment_id": number,
+            "run_name": body.get("run_name"),
+            "status": "RUNNING",
+            "start_time": body["start_time"],
+            "lifecycle_stage": "active",
+            "artifact_uri": f"mlflow-artifacts:/{number}/{run_id}/artifacts",
+        }
+        if not self.serves_artifacts:
+            info["artifact_uri"] = "s3://bucket/folder"
+        self.runs[run_id] = Run(info, {each["key"]: each["value"] for each in body["tags"]})
+        return {"run": self.runs[run_id].described()}
+
+    def _run(self, given):
+        run = self.runs.get(given.get("run_id") or given.get("run_uuid"))
+        if run is None:
+            if "/" in given["run_id"]:
+                raise bad("Invalid value for parameter 'run_id' supplied.")
+            raise Refused(404, "RESOURCE_DOES_NOT_EXIST", "Run with id= not found")
+        return run
+
+    def _search(self, body):
+        wanted = re.fullmatch(r"tags\.`([^`]+)` = '([^']*)'", body["filter"])
+        assert wanted is not None
+        found = [
+            run.described()
+            for run in self.runs.values()
+            if run.info["experiment_id"] in body["experiment_ids"]
+            and run.info["lifecycle_stage"] == "active"
+            and run.tags.get(wanted[1]) == wanted[2]
+        ]
+        return {"runs": found[: body["max_results"]]} if found else {}
+
+    def _update(self, body):
+        run = self._run(body)
+        if body.get("status") in ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"):
+            run.info["status"] = body["status"]
+        if "end_time" in body:
+            run.info["end_time"] = body["end_time"]
+        return {"run_info": run.info}
+
+    def _delete_run(self, body):
+        self._run(body).info["lifecycle_stage"] = "deleted"
+        return {}
+
+    def _log_batch(self, body):
+        metrics, params, tags = (body.get(name, []) for name in ("metrics", "params", "tags"))
+        self._check_counts(metrics, params, tags)
+        run = self._run(body)
+        for index, each in enumerate(metrics):
+            self._check_metric(index, each)
+        for index, each in enumerate(params):
+            self._check_name("Param key", f"params[{index}]", each.get("key"))
+            each["value"] = str(each.get("value") or "")
+            if self.old and len(each["value"]) > 500:
+                raise bad("Param value exceeded length limit of 500 characters")
+        for index, each in enumerate(tags):
+            self._check_name("Tag key", f"tags[{index}]", each.get("key"))
+            if self.old and len(each["value"]) > 5000:
+                raise bad("Tag value exceeded length limit of 5000 characters")
+        if run.info["lifecycle_stage"] == "deleted":
+            raise bad("The run must be in the 'active' state. Current state is deleted.")
+        if len({each["key"] for each in params}) < len(params):
+            raise bad("Duplicate parameter keys have been submitted")
+        values = {each["key"]: each["value"][:6000] for each in params}
+        if any(run.params.get(key, value) != value for key, value in values.items()):
+            raise bad("Changing param values is not allowed.")
+        self._store(run, metrics)
+        run.params |= values
+        run.tags |= {each["key"]: each["value"][:8000] for each in tags}
+        return {}
+
+    def _store(self, run, metrics):
+        points = [_point(each) for each in metrics]
+        known = [point for point in points if point in run.points]
+        many = len({point[0] for point in points}) > 100
+        if self.old and known and (many or any(point[3] == "NaN" for point in known)):
+            raise Refused(400, "BAD_REQUEST", "UNIQUE constraint failed: metrics.key, metrics.step")
+        run.points |= dict.fromkeys(points)
+
+    def _check_counts(self, metrics, params, tags):
+        if len(metrics) > 1000 or len(params) > 100 or len(tags) > 100:
+            raise bad("A batch logging request can contain at most 1000 metrics, 100 others.")
+        if len(metrics) + len(params) + len(tags) > 1000:
+            raise bad("A batch logging request can contain at most 1000 items.")
+
+    def _check_metric(self, index, metric):
+        place = f"metrics[{index}]"
+        self._check_name("Metric name", place, metric.get("key"))
+        if metric.get("value") is None or metric.get("timestamp") is None:
+            raise bad(f"Missing value for required parameter '{place}.value'.")
+        try:
+            float(metric["value"])
+        except (TypeError, ValueError):
+            raise bad(f"Invalid value for parameter '{place}.value' supplied.") from None
+        if self.old and "step" not in metric:
+            raise Refused(500, "")
+
+    def _check_name(self, what, place, key):
+        if not key:
+            raise bad(f"Missing value for required parameter '{place}.key'.")
+        if not re.fullmatch(r"[/\w.\- ]*" if self.old else r"[/\w.\- :]*", key):
+            raise bad(f"Invalid value \"x\" for parameter '{place}.name' supplied: Names may only")
+        normal = posixpath.normpath(key)
+        if normal != key or normal == "." or normal.startswith(("..", "/")):
+            raise bad(f"Invalid value \"x\" for parameter '{place}.name' supplied: resolves")
+        if len(key) > 250:
+            raise bad(f"'{what}' exceeds the maximum length of 250 characters")
+
+
+def _raise(fault):
+    if isinstance(fault, Refused):
+        raise fault
+    if isinstance(fault, int):
+        raise Refused(fault, "")
+
+
+def _decoded(method, headers, content):
+    if method not in ("POST", "PATCH"):
+        return None
+    if headers.get("content-encoding"):
+        raise Refused(500, "")
+    if not headers.get("content-type", "").startswith("application/json"):
+        raise bad("Bad Request. Content-Type must be one of ['application/json'].")
+    return json.loads(content)
+
+
+def _point(metric):
+    value = float(metric["value"])
+    shown = "NaN" if math.isnan(value) else value
+    if math.isinf(value):
+        shown = math.copysign(1.7976931348623157e308, value)
+    return metric["key"], metric["timestamp"], metric.get("step", 0), shown
+
+
+def _handler(server):
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def _serve(self):
+            content = self.rfile.read(int(self.headers.get("content-length") or 0))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            status, body, answers = server.answer(self.command, self.path, headers, content)
+            if not answers:
+                self.close_connection = True
+                return
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_PUT = do_PATCH = _serve  # noqa: N815 - names of http.server
+
+        def log_message(self, *_):
+            """Be quiet."""
+
+    return Handler

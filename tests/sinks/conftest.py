@@ -1,0 +1,55 @@
+"""Servers that do as they are told, and the plainest sink there is."""
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+from pydantic import SecretStr
+
+from bus import Batch, State
+from sinks import HttpSettings, HttpSink
+from sinks.testing import ScriptedServer
+
+KEY = "key-0123456789"
+
+
+class PlainSink(HttpSink):
+    """Has a key, and a client to try."""
+
+    name = "plain"
+
+    class Settings(HttpSettings, env_prefix="PLAIN_TEST_"):
+        url: str
+        key: SecretStr = SecretStr(KEY)
+
+    def headers(self) -> Mapping[str, str]:
+        return {"Authorization": f"Bearer {self.settings.key.get_secret_value()}"}
+
+    async def write(self, batch: Batch, state: State) -> State:
+        del batch
+        return state
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def sink(server, anyio_backend):
+    """Sends to the server; its connections are closed at the end."""
+    del anyio_backend
+    sink = PlainSink(url=server.url, timeout=2.0, connect_timeout=1.0, read_timeout=1.0)
+    yield sink
+    await sink.release()
