@@ -73,9 +73,8 @@ check: $(VENV)/.check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	@# --verifytypes asks the first Python of the path, whatever --pythonpath says. `sinks` exports
-	@# nothing yet, and nothing is 0 % complete.
-	@for package in bus runtime; do \
+	@# --verifytypes asks the first Python of the path, whatever --pythonpath says.
+	@for package in bus runtime sinks; do \
 	    echo "pyright --verifytypes $$package"; \
 	    PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --ignoreexternal --verifytypes $$package \
 	        > $(VENV)/verify.log || { cat $(VENV)/verify.log; exit 1; }; \
@@ -99,6 +98,7 @@ soak: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/publish.py
 	$(BIN)/python benchmarks/step_cost.py
+	$(BIN)/python benchmarks/outage.py
 
 .venv-peers/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peers

@@ -1,9 +1,10 @@
 """`make soak`: the long counts behind the promises, written down with commit, seeds and failures.
 
-    python benchmarks/soak.py [--kills 200] [--factor 20] [--seed N]
+    python benchmarks/soak.py [--kills 200] [--delivery-kills 100] [--factor 20] [--seed N]
 
-Kills trainers at random moments in both durability modes, repeats early stopping, and runs the
-property tests with many more examples. The log is benchmarks/results/soak.md.
+Kills trainers at random moments in both durability modes, and trainers and delivery processes in
+the middle of delivering; repeats early stopping, and runs the property tests with many more
+examples. The log is benchmarks/results/soak.md.
 """
 
 import argparse
@@ -29,12 +30,15 @@ def main() -> int:
     rows = [
         kills(options.kills, options.seed, "interval"),
         kills(options.kills, options.seed + 1, "write"),
+        delivery_kills(options.delivery_kills, options.seed + 2, "trainer"),
+        delivery_kills(options.delivery_kills, options.seed + 3, "delivery"),
         tests("early stopping, 50 seeded runs", "tests/bus/live", "fifty_seeded", 1),
     ]
     if options.factor:
         rows += [
             tests("journal: properties, disks, bit flips", "tests/bus/journal", "", options.factor),
             tests("live half: properties, isolation", "tests/bus/live", "", options.factor),
+            tests("delivery: properties", "tests/bus/delivery", "properties", options.factor),
         ]
     failures = [failure for _, _, found in rows for failure in found]
     LOG.parent.mkdir(exist_ok=True)
@@ -47,6 +51,9 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200, help="SIGKILLs in each durability mode")
+    parser.add_argument(
+        "--delivery-kills", type=int, default=100, help="SIGKILLs of trainers, and of deliverers"
+    )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     parser.add_argument(
         "--factor", type=int, default=20, help="how many times the tests' usual counts; 0 for none"
@@ -62,6 +69,13 @@ def kills(count: int, seed: int, durability: str) -> Row:
     trials: Callable[..., list[str]] = load("tests/bus/journal/sigkill.py").run_sigkill_trials
     failures = [str(each) for each in trials(count, seed, durability)]
     return f'SIGKILL, durability="{durability}"', f"{count} trials, seed {seed}", failures
+
+
+def delivery_kills(count: int, seed: int, victim: str) -> Row:
+    """Kill who trains, or who delivers, in the middle of it; see tests/sinks/kill_trials.py."""
+    trials: Callable[..., list[str]] = load("tests/sinks/kill_trials.py").run_kill_trials
+    failures = trials(count, seed, victim)
+    return f"SIGKILL of the {victim} while delivering", f"{count} trials, seed {seed}", failures
 
 
 def tests(what: str, folder: str, keyword: str, factor: int) -> Row:
@@ -87,6 +101,7 @@ def tests(what: str, folder: str, keyword: str, factor: int) -> Row:
 
 def load(path: str) -> ModuleType:
     """Import a module of the test tree by its path."""
+    sys.path.insert(0, str(ROOT))  # some import their neighbours
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     assert spec is not None
     assert spec.loader is not None
