@@ -32,7 +32,8 @@ NAMES = ("loss", "grad_norm", "learning_rate", "accuracy", "epoch")
 
 METHOD = """\
 A real `mlflow server` {version} with its default workers on SQLite, without those that run
-jobs, on this machine, after a warm-up; each case is a run of its own, five metrics a call or event, {rounds} rounds in turn.
+jobs, on this machine, after a warm-up; each case is a run of its own, five metrics a call or
+event, {rounds} rounds in turn.
 *ours*: a journal of {ours:,} events is delivered by `sync_run` with its defaults, one request in
 flight; the time is that of everything, from finding the experiment to closing the run. *client*:
 `mlflow.log_metrics` {synchronous:,} times, or {asynchronous:,} times with `synchronous=False` and a
