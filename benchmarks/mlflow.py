@@ -7,6 +7,7 @@ interpreter with the `mlflow` package; it writes `results/mlflow.md`.
 import argparse
 import json
 import os
+import signal
 import sqlite3
 import statistics
 import subprocess
@@ -30,8 +31,9 @@ CLIENT = Path(__file__).with_name("_mlflow_client.py")
 NAMES = ("loss", "grad_norm", "learning_rate", "accuracy", "epoch")
 
 METHOD = """\
-A real `mlflow server` {version} with its default workers on SQLite, on this machine, after a
-warm-up; each case is a run of its own, five metrics a call or event, {rounds} rounds in turn.
+A real `mlflow server` {version} with its default workers on SQLite, without those that run
+jobs, on this machine, after a warm-up; each case is a run of its own, five metrics a call or
+event, {rounds} rounds in turn.
 *ours*: a journal of {ours:,} events is delivered by `sync_run` with its defaults, one request in
 flight; the time is that of everything, from finding the experiment to closing the run. *client*:
 `mlflow.log_metrics` {synchronous:,} times, or {asynchronous:,} times with `synchronous=False` and a
@@ -51,7 +53,7 @@ class Sizes:
     asynchronous: int
 
 
-FULL = Sizes(rounds=3, ours=10_000, synchronous=200, asynchronous=1000)
+FULL = Sizes(rounds=2, ours=10_000, synchronous=100, asynchronous=500)
 QUICK_SIZES = Sizes(rounds=1, ours=2000, synchronous=40, asynchronous=200)
 
 
@@ -76,8 +78,8 @@ class Bench:
 
     def warm_up(self) -> None:
         """Let each of the server's workers import what it needs."""
-        for _ in range(3):
-            self._client("synchronous", 20)
+        self._client("synchronous", 20)
+        self.server.settle()
 
     def ours(self) -> Result:
         """Deliver a journal."""
@@ -158,6 +160,8 @@ def main() -> None:
     python = os.environ.get("HOTLOOP_MLFLOW_PYTHON")
     if not python:
         sys.exit("set HOTLOOP_MLFLOW_PYTHON to an interpreter with the mlflow package")
+    # So that a server is not left behind by whoever ends this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     before = load()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(python, Path(folder), sizes)

@@ -104,7 +104,7 @@ class FileSink(BlockingSink):
             with refusals(self._wanted):
                 free = claim(self._wanted, alone=self._wanted.parent == self._run_dir)
             known = FileState(wanted=wanted, file=self._relative(free))
-        self.url = (self._run_dir / known.file).as_uri()
+        self.url: str | None = (self._run_dir / known.file).as_uri()
         return known.model_dump()
 
     def write_blocking(self, batch: Batch, state: State) -> State:

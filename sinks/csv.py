@@ -4,7 +4,7 @@ import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 from bus import (
     Batch,
@@ -45,8 +45,8 @@ class CsvSink(FileSink):
     a resume replaced are removed.
     """
 
-    name = "csv"
-    wants = (
+    name: ClassVar[str] = "csv"
+    wants: ClassVar[tuple[type[Event], ...]] = (
         MetricsLogged,
         Evaluated,
         Predicted,
@@ -55,8 +55,8 @@ class CsvSink(FileSink):
         CheckpointSaved,
         RunStarted,
     )
-    default = "metrics.csv"
-    promise = Promise(
+    default: ClassVar[str] = "metrics.csv"
+    promise: ClassVar[Promise] = Promise(
         delivery="once",
         resumed="rewrites",
         note="The part of the file that was not acknowledged is cut off before the next write; "

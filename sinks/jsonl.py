@@ -1,6 +1,7 @@
 """Keeps a run's events as JSON lines in one file that any program can follow."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import orjson
 from pydantic import Field, PositiveInt
@@ -24,10 +25,10 @@ class JsonlSink(FileSink):
     resume replaced stays: the later attempt's `run_started` names the step beyond which it counts.
     """
 
-    name = "jsonl"
-    wants = (Event,)
-    default = "events.jsonl"
-    promise = Promise(
+    name: ClassVar[str] = "jsonl"
+    wants: ClassVar[tuple[type[Event], ...]] = (Event,)
+    default: ClassVar[str] = "events.jsonl"
+    promise: ClassVar[Promise] = Promise(
         delivery="once",
         resumed="shows both",
         note="The part of the file that was not acknowledged is cut off before the next write; "

@@ -20,6 +20,7 @@ from bus import (
     Response,
     RunStarted,
     SinkContext,
+    SinkSettings,
     State,
     UnavailableError,
 )
@@ -65,7 +66,7 @@ class MlflowSink(HttpSink):
     wait.
     """
 
-    name = "mlflow"
+    name: ClassVar[str] = "mlflow"
     wants: ClassVar[tuple[type[Event], ...]] = WANTED
     limits: ClassVar[BatchLimits] = BatchLimits(events=1000, bytes=1 << 20, age=1.0)
     promise: ClassVar[Promise] = Promise(
@@ -77,7 +78,7 @@ class MlflowSink(HttpSink):
     write_timeout: ClassVar[float] = 3600.0
     help: ClassVar[str] = "start one with `mlflow server` and set MLFLOW_TRACKING_URI"
 
-    Settings = MlflowSettings
+    Settings: ClassVar[type[SinkSettings]] = MlflowSettings
 
     _limits: Limits = OLD
     _experiment_id: str | None = None
@@ -97,7 +98,7 @@ class MlflowSink(HttpSink):
         if settings.run_id is None and settings.parent_run_id is None:
             active = active_run_id()
             if active is not None and settings.nested_run:
-                self.settings = settings.model_copy(update={"parent_run_id": active})
+                self.settings: SinkSettings = settings.model_copy(update={"parent_run_id": active})
             elif active is not None:
                 # Whoever began it will end it.
                 self.settings = settings.model_copy(update={"run_id": active, "end_run": False})
@@ -209,7 +210,7 @@ class MlflowSink(HttpSink):
         base = self._options.tracking_uri
         self._artifacts = Artifacts(self.http, self._server, base, run.artifact_uri)
         self._run = run
-        self.url = self._server.page(run)
+        self.url: str | None = self._server.page(run)
 
     async def _resume(self, batch: Batch, memory: Memory) -> None:
         """Note which steps earlier attempts have delivered, once at the beginning of an attempt.

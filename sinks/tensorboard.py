@@ -12,7 +12,7 @@ import re
 import socket
 import time
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from pydantic import Field
 
@@ -46,7 +46,7 @@ from sinks._tfevents import LARGEST_STEP, session_start, summary, version
 
 __all__ = ["TensorBoardSink"]
 
-log = logging.getLogger("sinks")
+log: logging.Logger = logging.getLogger("sinks")
 
 _PREFIX: Final = "events.out.tfevents."
 _NAMELESS: Final = re.compile(r"[^A-Za-z0-9_-]")
@@ -67,8 +67,8 @@ class TensorBoardSink(BlockingSink):
     What a resume replaced is hidden: a session log tells TensorBoard to drop it.
     """
 
-    name = "tensorboard"
-    wants = (
+    name: ClassVar[str] = "tensorboard"
+    wants: ClassVar[tuple[type[Event], ...]] = (
         RunStarted,
         RunEnded,
         ParametersLogged,
@@ -81,7 +81,7 @@ class TensorBoardSink(BlockingSink):
         HistogramLogged,
         MediaLogged,
     )
-    promise = Promise(
+    promise: ClassVar[Promise] = Promise(
         delivery="once",
         resumed="rewrites",
         note="The part of a file that was not acknowledged is cut off before the next process "
@@ -135,7 +135,7 @@ class TensorBoardSink(BlockingSink):
         for stream in known.streams.values():
             stream.file, stream.bytes = "", 0
         self._reserve(known)
-        self.url = self._folder.as_uri()
+        self.url: str | None = self._folder.as_uri()
         return known.model_dump(mode="json")
 
     def write_blocking(self, batch: Batch, state: State) -> State:

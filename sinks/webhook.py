@@ -9,7 +9,7 @@ import hmac
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr
@@ -73,14 +73,14 @@ class WebhookSink(HttpSink):
     a full stop and the body; a receiver compares it and refuses what is too old.
     """
 
-    name = "webhook"
-    limits = BatchLimits(events=500, age=1.0)
-    promise = Promise(
+    name: ClassVar[str] = "webhook"
+    limits: ClassVar[BatchLimits] = BatchLimits(events=500, age=1.0)
+    promise: ClassVar[Promise] = Promise(
         delivery="at least once",
         resumed="shows both",
         note="Hotloop-Delivery and each event's seq tell what comes again",
     )
-    help = "any server that takes a POST"
+    help: ClassVar[str] = "any server that takes a POST"
 
     class Settings(HttpSettings, env_prefix="HOTLOOP_WEBHOOK_"):
         """Where to post, and what."""
@@ -145,7 +145,7 @@ class WebhookSink(HttpSink):
 class _ChatSink(HttpSink):
     """Tells people of alerts, and of the run's beginning and end."""
 
-    wants = (AlertRaised, RunStarted, RunEnded)
+    wants: ClassVar[tuple[type[Event], ...]] = (AlertRaised, RunStarted, RunEnded)
 
     _name: str = ""
 
@@ -193,10 +193,12 @@ class SlackSink(_ChatSink):
     texts contain.
     """
 
-    name = "slack"
+    name: ClassVar[str] = "slack"
     # 50 blocks make a message, one section each; Slack takes one message a second.
-    limits = BatchLimits(events=40, age=2.0, rates=((1, 1.0),))
-    help = "an incoming webhook of your channel: https://api.slack.com/messaging/webhooks"
+    limits: ClassVar[BatchLimits] = BatchLimits(events=40, age=2.0, rates=((1, 1.0),))
+    help: ClassVar[str] = (
+        "an incoming webhook of your channel: https://api.slack.com/messaging/webhooks"
+    )
 
     class Settings(HttpSettings, env_prefix="SLACK_"):
         """Which channel."""
@@ -232,10 +234,10 @@ class DiscordSink(_ChatSink):
     whatever the texts contain.
     """
 
-    name = "discord"
+    name: ClassVar[str] = "discord"
     # Ten embeds make a message; Discord takes five messages in two seconds.
-    limits = BatchLimits(events=10, age=2.0, rates=((5, 2.0),))
-    help = "a webhook of your channel: Edit Channel, Integrations, Webhooks"
+    limits: ClassVar[BatchLimits] = BatchLimits(events=10, age=2.0, rates=((5, 2.0),))
+    help: ClassVar[str] = "a webhook of your channel: Edit Channel, Integrations, Webhooks"
 
     class Settings(HttpSettings, env_prefix="DISCORD_"):
         """Which channel."""

@@ -254,8 +254,29 @@ class _Handler(BaseHTTPRequestHandler):
         self.owner.take(Exchange(self.owner, request, self))
         self.wfile.flush()
 
-    do_GET = do_HEAD = do_POST = take  # noqa: N815 - the names that the base class looks up
-    do_PUT = do_PATCH = do_DELETE = take  # noqa: N815 - as above
+    def do_GET(self) -> None:
+        """As `take`; the base class looks for these names."""
+        self.take()
+
+    def do_HEAD(self) -> None:
+        """As `take`."""
+        self.take()
+
+    def do_POST(self) -> None:
+        """As `take`."""
+        self.take()
+
+    def do_PUT(self) -> None:
+        """As `take`."""
+        self.take()
+
+    def do_PATCH(self) -> None:
+        """As `take`."""
+        self.take()
+
+    def do_DELETE(self) -> None:
+        """As `take`."""
+        self.take()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 - as it is called
         """Say nothing; the requests are remembered."""

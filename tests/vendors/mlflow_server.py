@@ -27,7 +27,9 @@ def find_python() -> str | None:
 def environment() -> dict[str, str]:
     """Without settings of ours, which would be the server's and the client's too."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    return {**kept, "PYTHONWARNINGS": "ignore", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # Seven processes that run jobs would keep two cores busy for a minute, importing.
+    ours = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return {**kept, **ours, "PYTHONWARNINGS": "ignore"}
 
 
 class RealServer:
@@ -81,6 +83,26 @@ class RealServer:
                     return
             time.sleep(0.05)
         raise AssertionError((self.folder / "server.log").read_text())
+
+    def settle(self, seconds: float = 90.0) -> None:
+        """Wait until its workers have imported what they need: until they take little CPU."""
+        deadline = time.monotonic() + seconds
+        spent = self._cpu_seconds()
+        while time.monotonic() < deadline:
+            time.sleep(2.0)
+            before, spent = spent, self._cpu_seconds()
+            if spent - before < 0.2:
+                return
+
+    def _cpu_seconds(self) -> float:
+        assert self._process is not None
+        ticks = 0
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = path.read_text(errors="replace").rpartition(")")[2].split()
+                if int(fields[2]) == self._process.pid:
+                    ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def kill(self) -> None:
         """SIGKILL to it and its workers."""

@@ -132,6 +132,7 @@ def _is_begun(settings: type[SinkSettings]) -> bool:
     """Whether the environment sets anything of it, so that somebody meant to use it."""
     prefix = str(settings.model_config.get("env_prefix", ""))
     names = {f"{prefix}{field}".upper() for field in settings.model_fields}
+    names |= {str(info.validation_alias).upper() for info in settings.model_fields.values()}
     return bool(names & {name.upper() for name, value in os.environ.items() if value})
 
 

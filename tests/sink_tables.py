@@ -1,0 +1,128 @@
+"""The tables of docs/sinks.md, made from the classes of the destinations.
+
+Run as `python tests/sink_tables.py` (or `make docs`), it writes them anew; a test compares.
+"""
+
+import importlib
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from bus import BatchLimits, Sink, SinkSettings
+from sinks import HttpSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "sinks.md"
+BETWEEN = re.compile(r"(<!-- (\w+): made by `make docs` -->\n).*?(<!-- end -->\n)", re.DOTALL)
+
+
+def shipped() -> dict[str, type[Sink]]:
+    """Every destination that the package offers, by name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    found: dict[str, type[Sink]] = {}
+    for name, target in sorted(project["entry-points"]["hotloop.sinks"].items()):
+        module, _, attribute = target.split(" ")[0].partition(":")
+        found[name] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def promises() -> str:
+    """What each destination is and promises."""
+    head = (
+        "sink",
+        "what it is",
+        "delivers",
+        "steps trained again",
+        "under which condition",
+        "sends",
+    )
+    rows = (
+        (
+            f"`{name}`",
+            first_line(kind),
+            kind.promise.delivery,
+            kind.promise.resumed,
+            kind.promise.note.removesuffix("."),
+            batches(kind.limits),
+        )
+        for name, kind in shipped().items()
+    )
+    return table(head, rows)
+
+
+def settings() -> str:
+    """What can be set of each destination, then what can be set of all that speak HTTP."""
+    parts: list[str] = []
+    for name, kind in shipped().items():
+        speaks = ", and those of HTTP below" if issubclass(kind.Settings, HttpSettings) else ""
+        parts.append(f"**{name}** (`{kind.__module__}.{kind.__qualname__}`){speaks}\n")
+        parts.append(
+            table(("setting", "variable", "default", "what it is"), rows_of(kind.Settings))
+        )
+    parts.append("**Every sink that speaks HTTP**\n")
+    common = (
+        (f"`{field}`", f"`<PREFIX>{field.upper()}`", default(info), description(info))
+        for field, info in HttpSettings.model_fields.items()
+    )
+    parts.append(table(("setting", "variable", "default", "what it is"), common))
+    return "\n".join(parts)
+
+
+def rows_of(kind: type[SinkSettings]) -> Iterator[tuple[str, ...]]:
+    """The settings that a destination has for itself."""
+    common = HttpSettings.model_fields if issubclass(kind, HttpSettings) else {}
+    prefix = str(kind.model_config.get("env_prefix", ""))
+    for field, info in kind.model_fields.items():
+        if field not in common:
+            alias = info.validation_alias
+            variable = alias if isinstance(alias, str) else f"{prefix}{field}".upper()
+            yield f"`{field}`", f"`{variable}`", default(info), description(info)
+
+
+def default(info: FieldInfo) -> str:
+    """How a default is written."""
+    if info.is_required():
+        return "**required**"
+    value = cast("object", info.get_default(call_default_factory=True, validated_data={}))
+    empty: tuple[object, ...] = (None, (), [], {}, "")
+    return "" if value in empty or isinstance(value, SecretStr) else f"`{value}`"
+
+
+def description(info: FieldInfo) -> str:
+    """What a setting is, as its class says it."""
+    return (info.description or "").rstrip(".")
+
+
+def batches(limits: BatchLimits) -> str:
+    """When a batch is sent, and how many of them."""
+    words = f"up to {limits.events} events or {limits.bytes >> 10} KiB, after {limits.age:g} s"
+    rates = [f"{count} in {seconds:g} s" for count, seconds in limits.rates]
+    return f"{words}; at most {' and '.join(rates)}" if rates else words
+
+
+def first_line(kind: type[Any]) -> str:
+    """What a class is, without the promise that has a column of its own."""
+    line = (kind.__doc__ or "").strip().splitlines()[0]
+    return line.split(" Delivery:")[0].removesuffix(".")
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table in Markdown."""
+    titles = list(head)
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "".join(f"| {' | '.join(each.replace('|', '/') for each in line)} |\n" for line in lines)
+
+
+def renewed(page: str) -> str:
+    """The page with tables as they should be."""
+    made = {"promises": promises, "settings": settings}
+    return BETWEEN.sub(lambda found: f"{found[1]}\n{made[found[2]]()}\n{found[3]}", page)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
