@@ -5,6 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell cat constraints.txt)
+# Most tests wait for processes, sockets and time, so more of them than cores get on together.
+PARALLEL ?= -n 3
 
 .PHONY: demo test test-vendors check coverage wheel-test soak bench bench-peers docs format clean help
 
@@ -43,7 +45,7 @@ demo: $(VENV)/.base
 	$(BIN)/hotloop demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 # The vendors' packages pin much that others need otherwise, so they have an environment of their
 # own; the tests run in ours and start these as programs.
@@ -64,7 +66,7 @@ docs: $(VENV)/.base
 
 coverage: $(VENV)/.test
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest $(PARALLEL)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
