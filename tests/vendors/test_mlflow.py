@@ -34,10 +34,11 @@ PYTHON = find_python()
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),  # the server starts five interpreters, slowly on a busy machine
     pytest.mark.skipif(
         PYTHON is None,
-        reason="needs the mlflow package: set HOTLOOP_MLFLOW_PYTHON to an interpreter with it",
+        reason="needs the mlflow package: `make test-vendors`, or set HOTLOOP_MLFLOW_PYTHON to an "
+        "interpreter with it",
     ),
 ]
 
