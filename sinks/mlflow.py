@@ -41,7 +41,7 @@ _STATUS: Final[dict[Outcome, str]] = {
     "finished": "FINISHED",
     "failed": "FAILED",
     "crashed": "FAILED",
-    "stopped": "KILLED",
+    "stopped": "FINISHED",
     "preempted": "KILLED",
 }
 _SLICE: Final = 50

@@ -265,7 +265,7 @@ def test_a_crashed_run_shows_failed_and_a_resumed_one_goes_on(server, tmp_path):
 
 @pytest.mark.parametrize(
     ("outcome", "status"),
-    [("failed", "FAILED"), ("stopped", "KILLED"), ("preempted", "KILLED")],
+    [("failed", "FAILED"), ("stopped", "FINISHED"), ("preempted", "KILLED")],
 )
 def test_the_outcome_is_shown(server, tmp_path, outcome, status):
     """With the error where there was one."""
