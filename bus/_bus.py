@@ -306,6 +306,11 @@ class Bus(Registrar):
             sinks=sinks,
         )
 
+    def hurry(self) -> None:
+        """Have `close` wait for no destination any more; a signal handler may call it."""
+        if self._destinations is not None:
+            self._destinations.hurry()
+
     @property
     def _sinks(self) -> tuple[SinkAccount, ...]:
         return self._destinations.accounts if self._destinations is not None else ()
