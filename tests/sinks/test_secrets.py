@@ -217,7 +217,7 @@ class Quoting(PostSink):
     """Has a bug that quotes the address."""
 
     async def write(self, batch: Batch, state: State) -> State:
-        raise RuntimeError(f"a bug near {self.settings.url}")
+        raise RuntimeError(f"a bug near {self.settings.url} in {batch}, {state}")
 
 
 @pytest.mark.parametrize("place", [f"{KEY}@localhost/", f"u:{KEY}@localhost/", f"h/?token={KEY}"])
