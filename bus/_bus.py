@@ -19,6 +19,7 @@ from bus._inbox import Inbox, Journalled, MetricsDraft, draft_size
 from bus._journal import Journal
 from bus._live import UNREAD, Body, LiveLoop
 from bus._options import BusOptions
+from bus._outlets import Outlets
 from bus._registration import Registrar
 from bus._sink_account import SinkAccount
 from bus._statistics import DeciderStatistics, LatencyHistogram, Statistics, SubscriberStatistics
@@ -26,7 +27,6 @@ from bus._subscription import OnError, Subscription
 from bus._writer import LATE, Writer
 
 if TYPE_CHECKING:
-    from bus._destinations import Destinations
     from bus._sink import Sink, SinkContext
 
 log = logging.getLogger("bus")
@@ -104,8 +104,12 @@ class Bus(Registrar):
             else None
         )
         self._live = LiveLoop(self.control, self.publish)
-        self._run_dir = journal_folder.parent if journal_folder is not None else None
-        self._destinations: Destinations | None = None
+        self._outlets = Outlets(
+            journal_folder.parent if journal_folder is not None else None,
+            self._live,
+            self._tell_health,
+            deliver=options.deliver,
+        )
         self._deciders = Deciders(self._live, self.control)
         self._rejected: dict[str, str] = {}
         self._rejected_count = 0
@@ -196,18 +200,7 @@ class Bus(Registrar):
             ValueError: It has no journal to deliver from, or a sink of that name already.
         """
         self._refuse_closed(sink.name)
-        if self._run_dir is None:
-            raise ValueError("a bus without a journal has nothing to deliver to a sink")
-        # Not before: a program without sinks does not pay for what they need.
-        from bus._destinations import Destinations  # noqa: PLC0415
-
-        sink.bind(context)
-        with self._lock:
-            if self._destinations is None:
-                self._destinations = Destinations(
-                    self._run_dir, self._live, self._tell_health, deliver=self.options.deliver
-                )
-        self._destinations.add(sink, context)
+        self._outlets.add(sink, context)
 
     def add_decider(self, decider: Decider) -> None:
         """Start asking a decider; what the decorator calls.
@@ -262,7 +255,7 @@ class Bus(Registrar):
             writer_cpu_seconds=self._writer.cpu_seconds,
             live_cpu_seconds=self._live.cpu_seconds,
             cpu_share=cpu / max(1e-9, time.monotonic() - self._started),
-            sinks={each.name: each for each in self._sinks},
+            sinks={each.name: each for each in self._outlets.accounts},
             disk_error=str(journal.error) if journal and journal.error else None,
         )
 
@@ -292,7 +285,7 @@ class Bus(Registrar):
         self._writer.drain(deadline)
         self._live.end_streams()
         outcome = event.outcome if isinstance(event, RunEnded) else "finished"
-        sinks = self._destinations.close(outcome, deadline - reserve) if self._destinations else ()
+        sinks = self._outlets.close(outcome, deadline - reserve)
         abandoned = self._live.finish(min(deadline, time.monotonic() + timeout / 3))
         unread = {s.name: n for s in self._live.subscriptions if (n := s.dropped[UNREAD])}
         ended = self._writer.stop(max(deadline, time.monotonic() + 0.2))
@@ -306,9 +299,9 @@ class Bus(Registrar):
             sinks=sinks,
         )
 
-    @property
-    def _sinks(self) -> tuple[SinkAccount, ...]:
-        return self._destinations.accounts if self._destinations is not None else ()
+    def hurry(self) -> None:
+        """Have `close` wait for no destination any more; a signal handler may call it."""
+        self._outlets.hurry()
 
     @property
     def is_live_thread(self) -> bool:

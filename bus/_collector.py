@@ -60,6 +60,20 @@ class _Gathering:
     sent_at: float = 0.0
 
 
+def names_of(wants: tuple[type[Event], ...]) -> frozenset[str] | None:
+    """The types of event that a sink wants; None means all."""
+    everything = any(kind is Event for kind in wants)
+    return None if everything else frozenset(EVENT_TYPES.names_of(wants))
+
+
+def count_waiting(reader: FeedReader, cursor: Cursor, names: frozenset[str] | None) -> int:
+    """How many records of these types are left behind what has been delivered; reads the disk."""
+    return sum(
+        reader.count(stream, cursor.position(stream.attempt, stream.rank).delivered, names)
+        for stream in reader.streams()
+    )
+
+
 class Collector:
     """What comes next for one sink.
 
@@ -83,8 +97,7 @@ class Collector:
         self._cursor = cursor
         self._limits = limits
         self._disk = disk
-        everything = any(kind is Event for kind in wants)
-        self._names = None if everything else frozenset(EVENT_TYPES.names_of(wants))
+        self._names = names_of(wants)
         self._superseded: dict[int, int] = {}
         self._streams: list[StreamName] = []
         self._gathering: dict[StreamName, _Gathering] = {}
@@ -120,10 +133,7 @@ class Collector:
 
     async def count_pending(self) -> int:
         """How many records are left behind what has been delivered."""
-        counted = 0
-        for stream in await self._disk(self._reader.streams):
-            after = self._cursor.position(stream.attempt, stream.rank).delivered
-            counted += await self._disk(self._reader.count, stream, after, self._names)
+        counted: int = await self._disk(count_waiting, self._reader, self._cursor, self._names)
         return counted
 
     async def _restored(self, stream: StreamName, position: Position) -> Part | None:

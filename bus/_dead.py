@@ -82,6 +82,8 @@ class DeadLetters:
         Raises:
             OSError: The disk refused.
         """
+        if not self._kept and not self.path.exists():
+            return
         temporary = self.path.with_suffix(".new")
         temporary.write_bytes(b"".join(e.model_dump_json().encode() + b"\n" for e in self._kept))
         temporary.replace(self.path)

@@ -33,10 +33,9 @@ from bus._failures import (
 )
 from bus._feed import Feed, FeedReader
 from bus._patience import OverError, Pace, Patience
-from bus._plain import mask_urls
 from bus._rates import RateLimiter
 from bus._reader import Record
-from bus._secrets import secrets_of, without
+from bus._secrets import cleaned, log_error, secrets_of
 from bus._sink import Batch, Sink, SinkContext, State
 from bus._sink_account import SinkAccount
 
@@ -190,8 +189,10 @@ class Delivery:
         with anyio.move_on_after(_RELEASE):
             try:
                 await self.sink.release()
-            except Exception:
-                log.exception("sink %r could not be released", self.sink.name)
+            except Exception as error:  # noqa: BLE001 - whatever a sink does, training goes on
+                log_error(
+                    log, self._secrets, "sink %r could not be released", self.sink.name, error
+                )
         with anyio.move_on_after(_RELEASE):
             try:
                 await self._save()
@@ -316,7 +317,9 @@ class Delivery:
             return UnavailableError(f"no answer in {self.sink.write_timeout:g} s")
         self._bugs += 1
         if self._bugs == 1:
-            log.error("sink %r raised; it is tried again", self.sink.name, exc_info=error)
+            log_error(
+                log, self._secrets, "sink %r raised; it is tried again", self.sink.name, error
+            )
         words = f"{type(error).__name__}: {error}"
         if self._bugs > _TRIES_OF_A_BUG:
             self._bugs = 0
@@ -393,4 +396,4 @@ class Delivery:
             self._announce(self)
 
     def _clean(self, words: str) -> str:
-        return without(self._secrets, mask_urls(words))[:1000]
+        return cleaned(self._secrets, words)[:1000]

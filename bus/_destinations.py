@@ -3,12 +3,16 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from bus._collector import count_waiting, names_of
+from bus._cursor import Cursor, list_cursors
 from bus._deliveries import Deliveries
 from bus._event import Event
 from bus._events import Outcome
+from bus._feed import Feed, FeedReader
 from bus._live import LiveLoop
 from bus._options import Deliver
 from bus._process import ProcessDeliveries
@@ -16,6 +20,9 @@ from bus._sink import Sink, SinkContext
 from bus._sink_account import SinkAccount
 
 log = logging.getLogger("bus")
+
+_COUNT = 0.5
+"""Seconds for counting what waits for sinks whose deliveries could not say it."""
 
 
 class Destinations:
@@ -36,6 +43,8 @@ class Destinations:
         *,
         deliver: Deliver,
     ) -> None:
+        self._run_dir = run_dir
+        self._names: dict[str, frozenset[str] | None] = {}
         self._here = Deliveries(run_dir, live, publish)
         self._elsewhere = ProcessDeliveries(publish) if deliver == "process" else None
 
@@ -53,6 +62,7 @@ class Destinations:
         """
         if any(each.name == sink.name for each in self.accounts):
             raise ValueError(f"there is a sink named {sink.name!r} already")
+        self._names[sink.name] = names_of(sink.wants)
         if self._elsewhere is None:
             self._here.add(sink, context)
         elif self._elsewhere.takes(sink):
@@ -65,6 +75,12 @@ class Destinations:
             )
             self._here.add(sink, context)
 
+    def hurry(self) -> None:
+        """Have `close` wait no longer; takes no lock."""
+        self._here.hurry()
+        if self._elsewhere is not None:
+            self._elsewhere.hurry()
+
     def close(self, outcome: Outcome, deadline: float) -> tuple[SinkAccount, ...]:
         """Deliver what is there, tell each sink the outcome, and end.
 
@@ -72,6 +88,9 @@ class Destinations:
             outcome: How the run ended.
             deadline: When to give up, on the monotonic clock.
         """
+        return self._completed(self._close(outcome, deadline))
+
+    def _close(self, outcome: Outcome, deadline: float) -> tuple[SinkAccount, ...]:
         elsewhere: list[SinkAccount] = []
         if self._elsewhere is None:
             return self._here.close(outcome, deadline)
@@ -86,3 +105,31 @@ class Destinations:
         here = self._here.close(outcome, deadline)
         thread.join(max(0.0, deadline + 1.5 - time.monotonic()))
         return (*here, *(elsewhere or other.accounts))
+
+    def _completed(self, accounts: tuple[SinkAccount, ...]) -> tuple[SinkAccount, ...]:
+        """Find out on the disk what deliveries that were cut off could not say."""
+        found: dict[str, SinkAccount] = {}
+        owing = [each for each in accounts if not each.complete and each.pending is None]
+        if owing:
+            thread = threading.Thread(
+                target=self._count, args=(owing, found), name="hotloop-count", daemon=True
+            )
+            thread.start()  # one that nobody has to wait for: the disk may hang
+            thread.join(_COUNT)
+        return tuple(found.get(each.name, each) for each in accounts)
+
+    def _count(self, accounts: Sequence[SinkAccount], found: dict[str, SinkAccount]) -> None:
+        try:
+            cursors = list_cursors(self._run_dir)
+            for each in accounts:
+                cursor = cursors.get(each.name) or Cursor(sink=each.name)
+                reader = FeedReader(Feed(self._run_dir))
+                counts = cursor.counts
+                found[each.name] = replace(
+                    each,
+                    delivered=max(each.delivered, counts.delivered),
+                    dead=max(each.dead, counts.dead),
+                    pending=count_waiting(reader, cursor, self._names[each.name]),
+                )
+        except OSError as error:
+            log.debug("what waits for the sinks could not be counted: %s", error)

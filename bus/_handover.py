@@ -1,6 +1,6 @@
 """What a delivery process and the process that trains say to each other, one JSON object a line.
 
-Towards it, on its standard input: a `Handover` first, then perhaps one `Finish`. Back, on its
+Towards it, on its standard input: a `Handover` first, then `Finish` once or twice. Back, on its
 standard output: a `Report` for each sink whenever something changes. Settings travel here and
 nowhere else, so that no secret stands in a process list or an environment.
 """
@@ -92,7 +92,7 @@ class Handover(_Message):
 
 
 class Finish(_Message):
-    """The run has ended; deliver what is there and end.
+    """The run has ended; deliver what is there and end. A later one may leave less time.
 
     Attributes:
         seconds: How long that may take.

@@ -5,6 +5,7 @@ thread: one writes what it must be told, one reads what it reports and starts it
 died. Nothing here signals it but the end of the time budget, which kills it.
 """
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -25,8 +26,9 @@ log = logging.getLogger("bus")
 
 _FIRST_PAUSE = 0.5
 _LAST_PAUSE = 60.0
+_GLANCE = 0.01
 _GRACE = 1.0
-"""Seconds beyond the deadline in which the process may release its sinks."""
+"""Seconds beyond the deadline in which a process that came so far may release its sinks."""
 
 
 class ProcessDeliveries:
@@ -41,6 +43,7 @@ class ProcessDeliveries:
         self._publish = publish
         self._pace = pace or Pace()
         self._processes: list[_Process] = []
+        self._hurried = False
 
     @staticmethod
     def takes(sink: Sink) -> bool:
@@ -59,6 +62,10 @@ class ProcessDeliveries:
         )
         self._processes.append(_Process(sink.name, handover, self._publish))
 
+    def hurry(self) -> None:
+        """Have `close` wait no longer; takes no lock."""
+        self._hurried = True
+
     def close(self, outcome: Outcome, deadline: float) -> tuple[SinkAccount, ...]:
         """Have everything delivered, and end.
 
@@ -68,9 +75,19 @@ class ProcessDeliveries:
         """
         for process in self._processes:
             process.finish(outcome, deadline)
+        while not self._hurried and time.monotonic() < deadline and self._some_run:
+            time.sleep(_GLANCE)
+        if self._hurried:
+            deadline = min(deadline, time.monotonic())
+            for process in self._processes:
+                process.finish(outcome, deadline)
         for process in self._processes:
-            process.join(deadline + _GRACE)
+            process.join(deadline + (_GRACE if process.has_reported else 0.0))
         return self.accounts
+
+    @property
+    def _some_run(self) -> bool:
+        return any(process.runs for process in self._processes)
 
 
 class _Process:
@@ -105,7 +122,18 @@ class _Process:
             child = self._child
         if child is not None and child.poll() is None:
             child.kill()
-            child.wait(1.0)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(1.0)
+
+    @property
+    def has_reported(self) -> bool:
+        """Whether it has said anything yet; one that starts only now has nothing to release."""
+        return self.account.status != "opening"
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not come to an end."""
+        return self._thread.is_alive()
 
     def _keep_running(self) -> None:
         pause = _FIRST_PAUSE

@@ -17,6 +17,7 @@ from bus._feed import Feed
 from bus._patience import Pace
 from bus._reader import JournalReader, Record
 from bus._rundir import RunInfo, run_state
+from bus._secrets import cleaned, secrets_of
 from bus._sink import Batch, Sink, SinkContext, State
 from bus._sink_account import SinkAccount
 from bus._worker import Worker
@@ -186,6 +187,7 @@ async def _resend(
     file = CursorFile(run_dir, sink.name)
     cursor = file.acquire(take_over=take_over)
     state: State = dict(cursor.state)
+    secrets = secrets_of(sink.settings)
     left: list[Record] = []
     taken = 0
 
@@ -204,13 +206,16 @@ async def _resend(
                     state = await sink.write(Batch([record], commit), state)
                 taken += 1
             except DeliveryError as error:
-                letters.keep(letter.model_copy(update={"why": str(error)[:1000]}))
+                letters.keep(letter.model_copy(update={"why": cleaned(secrets, str(error))[:1000]}))
                 left.append(record)
         letters.replace()
         cursor.state = dict(state)
         cursor.counts.dead = max(0, cursor.counts.dead - taken)
         cursor.counts.delivered += taken
         file.save(cursor)
+    except DeliveryError as error:
+        error.args = (cleaned(secrets, str(error)), *error.args[1:])
+        raise
     finally:
         await sink.release()
         file.release()

@@ -102,8 +102,8 @@ class _Running:
             self._tell(delivery)
 
     def finish(self, outcome: Outcome, seconds: float) -> None:
-        if self._finished is None:
-            deadline = anyio.current_time() + seconds
+        deadline = anyio.current_time() + seconds
+        if self._finished is None or deadline < self._finished[1]:
             self._finished = (outcome, deadline)
             for delivery in self._deliveries:
                 delivery.finish(outcome, deadline)

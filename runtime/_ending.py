@@ -1,6 +1,7 @@
 """How a run ends: what can be concluded from how its loop was left, and what is said about it."""
 
 import logging
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,6 @@ def _report_sink(folder: Path, sink: SinkAccount) -> None:
             sink.delivered,
             pending,
             f" ({sink.reason})" if sink.reason else "",
-            folder,
+            shlex.quote(str(folder)),
             sink.name,
         )

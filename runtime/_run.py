@@ -39,6 +39,7 @@ from runtime._device import Snapshots
 from runtime._ending import Ending, conclude, report_account
 from runtime._hot_path import MetricsLogger
 from runtime._identity import Resume, facts, identify, record_end
+from runtime._interrupts import deferred_interrupt
 
 if TYPE_CHECKING:
     from bus import ReportTo, Sink, SinkContext
@@ -289,6 +290,8 @@ class Run(MetricsLogger):
 
         Raises:
             ValueError: There is no such outcome; the run stays open.
+            KeyboardInterrupt: Ctrl-C came meanwhile, which ends the waiting for destinations; the
+                run is closed.
         """
         if outcome not in (None, *get_args(Outcome)):
             raise ValueError(f"outcome={outcome!r} must be one of {', '.join(get_args(Outcome))}")
@@ -305,12 +308,12 @@ class Run(MetricsLogger):
             self._settling = False
             return ending.event(self._bus.statistics().as_metrics())
 
-        account = self._bus.close(
-            self._close_timeout if timeout is None else timeout, last=last_event
-        )
-        forget(self)
-        record_end(self._identity, ending)
-        report_account(self.dir, account, self._bus.statistics())
+        seconds = self._close_timeout if timeout is None else timeout
+        with deferred_interrupt(self._bus.hurry):
+            account = self._bus.close(seconds, last=last_event)
+            forget(self)
+            record_end(self._identity, ending)
+            report_account(self.dir, account, self._bus.statistics())
         return account
 
     def close_at_exit(self) -> None:
@@ -318,7 +321,7 @@ class Run(MetricsLogger):
         error: object = getattr(sys, "last_value", None)
         interactive = hasattr(sys, "ps1") or "IPython" in sys.modules
         failed = error if isinstance(error, BaseException) and not interactive else None
-        with contextlib.suppress(Exception):  # nobody is left to hear of it
+        with contextlib.suppress(Exception, KeyboardInterrupt):  # nobody is left to hear of it
             self.close(error=failed)
 
     def forked(self) -> None:

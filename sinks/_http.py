@@ -302,7 +302,8 @@ class HttpClient:
     def _judged(self, request: Request, answer: Answer) -> Answer:
         if request.is_good(answer.status):
             return answer
-        text = answer.body.decode("utf-8", "replace")
+        # Masked before anybody shortens it: half of a secret would not be found any more.
+        text = self._mask(request)(answer.body.decode("utf-8", "replace"))
         response = Response(answer.status, answer.headers, text)
         error = self._sink.classify(response, now=time.time())
         if error is None and answer.status < 400:
