@@ -22,7 +22,7 @@ from bus._options import BusOptions
 from bus._outlets import Outlets
 from bus._registration import Registrar
 from bus._sink_account import SinkAccount
-from bus._statistics import DeciderStatistics, LatencyHistogram, Statistics, SubscriberStatistics
+from bus._statistics import DeciderStatistics, LatencyHistogram, Statistics
 from bus._subscription import OnError, Subscription
 from bus._writer import LATE, Writer
 
@@ -242,7 +242,7 @@ class Bus(Registrar):
             unshown=self._inbox.unshown,
             rejected=dict(self._rejected),
             rejected_count=self._rejected_count,
-            subscribers={s.name: self._subscriber(s) for s in self._live.subscriptions},
+            subscribers=self._live.accounts,
             deciders={
                 d.name: DeciderStatistics(d.answered, d.late, d.failures)
                 for d in self._deciders.all
@@ -386,18 +386,6 @@ class Bus(Registrar):
         if not self._write_through(encoded, draft[0]):
             return self._inbox.put(draft)
         return self._inbox.put(Journalled(draft))
-
-    def _subscriber(self, each: Subscription) -> SubscriberStatistics:
-        blocker = self._live.blockers.get(each.name)
-        return SubscriberStatistics(
-            offered=each.offered,
-            delivered=each.delivered,
-            skipped=each.skipped,
-            dropped=dict(each.dropped),
-            pending=each.pending,
-            failures=each.failures,
-            blocked_seconds=blocker.seconds if blocker else 0.0,
-        )
 
     def _refuse_closed(self, name: str) -> None:
         if self._closed:

@@ -21,6 +21,7 @@ import anyio
 from bus._control import Control, current_subscriber
 from bus._event import Event
 from bus._events import SubscriberFailed
+from bus._statistics import SubscriberStatistics
 from bus._subscription import EventStream, OnError, Subscription
 
 log = logging.getLogger("bus")
@@ -91,6 +92,24 @@ class LiveLoop:
     def is_current_thread(self) -> bool:
         """Whether the caller runs on the loop thread."""
         return threading.current_thread() is self._thread
+
+    @property
+    def accounts(self) -> dict[str, SubscriberStatistics]:
+        """Each subscriber's account, by name."""
+        return {
+            each.name: SubscriberStatistics(
+                offered=each.offered,
+                delivered=each.delivered,
+                skipped=each.skipped,
+                dropped=dict(each.dropped),
+                pending=each.pending,
+                failures=each.failures,
+                blocked_seconds=self.blockers[each.name].seconds
+                if each.name in self.blockers
+                else 0.0,
+            )
+            for each in self.subscriptions
+        }
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether anybody subscribed to events of this class."""
