@@ -96,20 +96,8 @@ class LiveLoop:
     @property
     def accounts(self) -> dict[str, SubscriberStatistics]:
         """Each subscriber's account, by name."""
-        return {
-            each.name: SubscriberStatistics(
-                offered=each.offered,
-                delivered=each.delivered,
-                skipped=each.skipped,
-                dropped=dict(each.dropped),
-                pending=each.pending,
-                failures=each.failures,
-                blocked_seconds=self.blockers[each.name].seconds
-                if each.name in self.blockers
-                else 0.0,
-            )
-            for each in self.subscriptions
-        }
+        blocked = {name: blocker.seconds for name, blocker in self.blockers.items()}
+        return {each.name: each.account(blocked.get(each.name, 0.0)) for each in self.subscriptions}
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether anybody subscribed to events of this class."""

@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, cast, get_a
 
 from bus._errors import BusError
 from bus._event import Event
+from bus._statistics import SubscriberStatistics
 
 EventT = TypeVar("EventT", bound=Event)
 EventT_co = TypeVar("EventT_co", bound=Event, covariant=True)
@@ -104,6 +105,22 @@ class Subscription:
     def idle(self) -> bool:
         """Whether everything offered was read and dealt with, as far as can be seen here."""
         return self.retired or (not self._buffer and self.waiting)
+
+    def account(self, blocked_seconds: float) -> SubscriberStatistics:
+        """What became of everything offered.
+
+        Args:
+            blocked_seconds: The longest it held the event loop.
+        """
+        return SubscriberStatistics(
+            offered=self.offered,
+            delivered=self.delivered,
+            skipped=self.skipped,
+            dropped=dict(self.dropped),
+            pending=self.pending,
+            failures=self.failures,
+            blocked_seconds=blocked_seconds,
+        )
 
     def offer(self, event: Event) -> bool:
         """Put an event in the buffer, by the writer thread alone; tell whether it was taken."""
