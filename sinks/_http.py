@@ -7,15 +7,12 @@ the delivery sends the same batch again.
 """
 
 import time
-from base64 import b64encode
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Unpack
 
 import anyio
-import httpcore
-import httpx
 import orjson
 from pydantic import AnyUrl, JsonValue
 
@@ -28,40 +25,20 @@ from bus import (
     UnavailableError,
 )
 from bus._secrets import secrets_of
-from sinks._answers import Answer, read_body
+from sinks._addresses import Address, Parameters, parsed
+from sinks._answers import Answer
 from sinks._bodies import Body, BytesBody, FileBody, zipped
 from sinks._connections import Connections
 from sinks._headers import checked, user_agent
 from sinks._http_settings import HttpSettings as HttpSettings  # noqa: PLC0414 - its public place
-from sinks._http_settings import addresses_in, tls_context
+from sinks._http_settings import addresses_in
 from sinks._masking import Mask, secret_header_values
 from sinks._reach import reach
-from sinks._redirects import REDIRECTS, headers_after, origin
-from sinks._requests import (
-    Parameters,
-    Progress,
-    Request,
-    RequestOptions,
-    encoded,
-    joined,
-    timed_out,
-)
+from sinks._redirects import REDIRECTS, headers_after
+from sinks._requests import Progress, Request, RequestOptions
 
 _LIMIT: Final = 16 << 20
 _REDIRECTS: Final = 5
-_WORDS: Final = 4096
-"""Bytes of an error's body that are looked at."""
-
-_BROKEN: Final = (
-    httpcore.NetworkError,
-    httpcore.ProtocolError,
-    httpcore.ProxyError,
-    httpcore.UnsupportedProtocol,
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    anyio.EndOfStream,
-    OSError,
-)
 
 
 class HttpClient:
@@ -79,7 +56,7 @@ class HttpClient:
             settings if isinstance(settings, HttpSettings) else HttpSettings.model_construct()
         )
         self._agent = user_agent()  # here and not in the loop: it looks into folders
-        self._connections = Connections(lambda: tls_context(self._options))
+        self._connections = Connections(self._options)
 
     async def get(self, url: str | AnyUrl, **options: Unpack[RequestOptions]) -> Answer:
         """`request` with GET."""
@@ -210,9 +187,9 @@ class HttpClient:
         good: Collection[int],
         limit: int,
     ) -> Request:
-        url, basic = _parsed(address, params)
+        url, basic = parsed(address, params)
         complete = {
-            "host": url.netloc.decode("ascii"),
+            "host": url.authority,
             "user-agent": self._agent,
             "accept": "*/*",
             "accept-encoding": "gzip",
@@ -224,16 +201,16 @@ class HttpClient:
             complete["content-length"] = str(0 if body is None else body.size)
         return Request(
             method=method,
-            url=_core(url),
+            address=url,
             headers=checked(complete),
             body=body,
             good=good,
             limit=limit,
         )
 
-    def _own_headers(self, url: httpx.URL) -> dict[str, str]:
-        own = {origin(_core(_parsed(address, None)[0])) for address in self._sink.origins()}
-        if origin(_core(url)) not in own:
+    def _own_headers(self, address: Address) -> dict[str, str]:
+        own = {parsed(server)[0].origin for server in self._sink.origins()}
+        if address.origin not in own:
             return {}
         return {name.lower(): value for name, value in self._sink.headers().items()}
 
@@ -257,47 +234,22 @@ class HttpClient:
 
     def _redirected(self, request: Request, status: int, location: str) -> Request:
         try:
-            target = httpx.URL(request.address).join(location)
+            target = request.address.join(location)
             headers = headers_after(
-                request.method, status, request.url, _core(target), request.headers
+                request.method, status, request.address, target, request.headers
             )
-            headers["host"] = target.netloc.decode("ascii")
-            return replace(request, url=_core(target), headers=headers)
-        except (httpx.InvalidURL, ValueError):
+        except ValueError:
             raise self._failed(request, f"HTTP {status} leads to no valid address") from None
         except MisconfiguredError as error:
             raise self._told(request, error) from None
+        return replace(request, address=target, headers={**headers, "host": target.authority})
 
     async def _exchange(self, request: Request) -> Answer:
-        """Send one request and read one answer."""
-        pool = await self._connections.pool(request.url)
         try:
-            async with pool.stream(
-                request.method,
-                request.url,
-                headers=encoded(request.headers),
-                content=request.body,
-                extensions={"timeout": self._timeouts()},
-            ) as response:
-                return await self._read(request, response)
+            return await self._connections.exchange(request)
         # Not chained: the client's words may quote headers and addresses with secrets in them.
-        except httpcore.TimeoutException as error:
-            raise self._failed(request, timed_out(error, self._options)) from None
         except UnavailableError as error:
             raise self._told(request, error) from None
-        except _BROKEN as error:
-            raise self._failed(request, f"{error or type(error).__name__}") from None
-
-    async def _read(self, request: Request, response: httpcore.Response) -> Answer:
-        headers = joined(response.headers)
-        if request.is_good(response.status):
-            body = await read_body(response.aiter_stream(), headers, request.limit, whole=True)
-            return Answer(response.status, headers, body)
-        try:
-            body = await read_body(response.aiter_stream(), headers, _WORDS, whole=False)
-        except (UnavailableError, httpcore.TimeoutException, *_BROKEN):
-            body = b""  # the status says more than why the words are missing
-        return Answer(response.status, headers, body)
 
     def _judged(self, request: Request, answer: Answer) -> Answer:
         if request.is_good(answer.status):
@@ -332,18 +284,9 @@ class HttpClient:
                 *secrets_of(self._sink.settings),
                 *secret_header_values(request.headers.items()),
                 *secret_header_values(self._sink.headers().items()),
-                *self._connections.proxies.addresses,
+                *self._connections.secrets,
             ]
         )
-
-    def _timeouts(self) -> dict[str, float]:
-        options = self._options
-        return {
-            "connect": options.connect_timeout,
-            "read": options.read_timeout,
-            "write": options.write_timeout,
-            "pool": options.timeout,
-        }
 
 
 class HttpSink(Sink):
@@ -380,25 +323,3 @@ class HttpSink(Sink):
     async def release(self) -> None:
         """Close the connections."""
         await self.http.aclose()
-
-
-def _parsed(address: str, params: Parameters | None) -> tuple[httpx.URL, dict[str, str]]:
-    """An address without its credentials, and those as a header."""
-    try:
-        url = httpx.URL(address)
-        url = url if params is None else url.copy_merge_params(dict(params))
-    except (httpx.InvalidURL, ValueError):
-        url = httpx.URL()
-    if url.scheme not in ("http", "https") or not url.host:
-        # Without the address, which may be a secret.
-        raise MisconfiguredError("this is no http or https address", fix="check the address")
-    if not url.userinfo:
-        return url, {}
-    basic = b64encode(f"{url.username}:{url.password}".encode()).decode()
-    return url.copy_with(userinfo=None), {"authorization": f"Basic {basic}"}
-
-
-def _core(url: httpx.URL) -> httpcore.URL:
-    return httpcore.URL(
-        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-    )

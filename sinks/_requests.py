@@ -1,16 +1,14 @@
-"""What goes over the wire: a request as one server gets it, an answer's head, a timeout's name."""
+"""What goes over the wire: a request as one server gets it, and headers both ways."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypedDict
 
-import httpcore
 from pydantic import JsonValue
 
+from sinks._addresses import Address, Parameters
 from sinks._bodies import Body
-from sinks._http_settings import HttpSettings
 
-Parameters: TypeAlias = Mapping[str, str | int | float | bool | Sequence[str | int | float] | None]
 Progress: TypeAlias = Callable[[int, int], object]
 """Told of bytes sent and bytes in all."""
 
@@ -39,18 +37,11 @@ class Request:
     """
 
     method: str
-    url: httpcore.URL
+    address: Address
     headers: Mapping[str, str]
     body: Body | None
     good: Collection[int]
     limit: int
-
-    @property
-    def address(self) -> str:
-        """Scheme, host, port, path and query."""
-        host = self.url.host.decode(errors="replace")
-        port = "" if self.url.port is None else f":{self.url.port}"
-        return f"{self.url.scheme.decode()}://{host}{port}{self.url.target.decode()}"
 
     def is_good(self, status: int) -> bool:
         """Whether an answer with this status is what was asked for."""
@@ -69,15 +60,3 @@ def joined(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         found[name] = f"{found[name]}, {value}" if name in found else value
     return found
-
-
-def timed_out(error: Exception, options: HttpSettings) -> str:
-    """Which wait it was, in words."""
-    if isinstance(error, httpcore.ConnectTimeout):
-        why = str(error) or "no connection"
-        return f"{why} in {options.connect_timeout:g} s"
-    if isinstance(error, httpcore.WriteTimeout):
-        return f"nothing was taken for {options.write_timeout:g} s"
-    if isinstance(error, httpcore.ReadTimeout):
-        return f"nothing was answered for {options.read_timeout:g} s"
-    return "no connection was free"
