@@ -24,9 +24,11 @@ pytestmark = pytest.mark.anyio
 
 async def until(condition):
     """Wait, at most an hour of virtual time."""
+    pause = 0.05
     with anyio.fail_after(3600):
-        while not condition():  # noqa: ASYNC110 - several conditions, one helper
-            await anyio.sleep(0.05)
+        while not condition():
+            await anyio.sleep(pause)
+            pause = min(1.0, pause * 1.02)
 
 
 async def deliver(delivery, outcome="finished", seconds=10_000.0):
