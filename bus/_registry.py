@@ -40,7 +40,7 @@ class UnknownSinkError(BusError, LookupError):
     def __init__(self, name: str, known: Sequence[str]) -> None:
         super().__init__(f"there is no sink {name!r}; there are {', '.join(known) or 'none'}")
         self.name = name
-        self.known = tuple(known)
+        self.known: tuple[str, ...] = tuple(known)
 
 
 class MissingPackageError(BusError, ImportError):

@@ -45,7 +45,7 @@ class NotConfiguredError(BusError, ValueError):
         listed = "; ".join(problems)
         super().__init__(f"{sink} is not configured: {listed}" + (f". {help}" if help else ""))
         self.sink = sink
-        self.problems = tuple(problems)
+        self.problems: tuple[str, ...] = tuple(problems)
         self.help = help
 
 

@@ -28,7 +28,7 @@ from bus._rundir import process_started
 from bus._sink import Sink
 from bus._worker import Worker
 
-log = logging.getLogger("bus")
+log: logging.Logger = logging.getLogger("bus")
 
 _AFTER_DEATH = 300.0
 """Seconds for delivering what the process that trained has left behind."""

@@ -1,10 +1,11 @@
-"""The tables of docs/sinks.md, made from the classes of the destinations.
+"""The tables of docs/sinks.md, made from the classes of the destinations and from the tests.
 
 Run as `python tests/sink_tables.py` (or `make docs`), it writes them anew; a test compares.
 """
 
 import importlib
 import re
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -73,6 +74,24 @@ def settings() -> str:
     return "\n".join(parts)
 
 
+def immunity() -> str:
+    """Each fault and moment of tests/sinks/test_loop_immunity.py, as its tests are declared."""
+    module = importlib.import_module("tests.sinks.test_loop_immunity")
+    moments: list[str] = module.MOMENTS
+    rows: list[tuple[str, ...]] = []
+    for name, test in vars(module).items():
+        if not name.startswith("test_"):
+            continue
+        marks = [mark for mark in test.pytestmark if mark.name == "parametrize"]
+        values: dict[str, list[object]] = {mark.args[0]: mark.args[1] for mark in marks}
+        assert values.pop("moment") == moments, name
+        promise = " ".join(str(test.__doc__).split())
+        faults = next(iter(values.values()), [name.removeprefix("test_").replace("_", " ")])
+        held = ["held"] * len(moments)
+        rows += [(str(fault), *held, promise.removesuffix(".")) for fault in faults]
+    return table(("fault", *moments, "what holds"), rows)
+
+
 def rows_of(kind: type[SinkSettings]) -> Iterator[tuple[str, ...]]:
     """The settings that a destination has for itself."""
     common = HttpSettings.model_fields if issubclass(kind, HttpSettings) else {}
@@ -120,9 +139,10 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def renewed(page: str) -> str:
     """The page with tables as they should be."""
-    made = {"promises": promises, "settings": settings}
+    made = {"promises": promises, "settings": settings, "immunity": immunity}
     return BETWEEN.sub(lambda found: f"{found[1]}\n{made[found[2]]()}\n{found[3]}", page)
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
     PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
