@@ -12,7 +12,6 @@ from pydantic import BaseModel
 
 from bus import (
     JOURNAL_FOLDER,
-    Backoff,
     Batch,
     BatchLimits,
     Bus,
@@ -108,5 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    assert Backoff().ceiling == 60.0  # what the first try after the outage may wait for
     main()

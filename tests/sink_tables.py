@@ -87,8 +87,8 @@ def immunity() -> str:
         assert values.pop("moment") == moments, name
         promise = " ".join(str(test.__doc__).split())
         faults = next(iter(values.values()), [name.removeprefix("test_").replace("_", " ")])
-        held = ["held"] * len(moments)
-        rows += [(str(fault), *held, promise.removesuffix(".")) for fault in faults]
+        tested = ["tested"] * len(moments)
+        rows += [(str(fault), *tested, promise.removesuffix(".")) for fault in faults]
     return table(("fault", *moments, "what holds"), rows)
 
 

@@ -70,7 +70,7 @@ def test_a_stream_is_read_from_any_place(write_run, after):
     assert seqs == list(range(after + 1, 5003))
 
 
-def test_a_growing_stream_is_followed(write_run, tmp_path):
+def test_a_growing_stream_is_followed(write_run):
     """A torn line at the end is not yet; when it is whole it comes."""
     run = write_run(3)
     (segment,) = (run.dir / "journal").iterdir()
@@ -83,7 +83,6 @@ def test_a_growing_stream_is_followed(write_run, tmp_path):
 
     assert seen == [1, 2, 3, 4, 5]
     assert reader.damage == 0
-    del tmp_path
 
 
 def test_what_a_quota_removed_is_counted(write_run):
