@@ -61,7 +61,6 @@ class Writer:
     def __init__(
         self,
         inbox: Inbox,
-        journal: Journal | None,
         live: LiveLoop,
         deciders: Deciders,
         *,
@@ -77,7 +76,7 @@ class Writer:
         self.last: Event | None = None
         self._over = False
         self._inbox = inbox
-        self._journal = journal
+        self._journal: Journal | None = None
         self._live = live
         self._deciders = deciders
         self._interval = interval
@@ -94,8 +93,9 @@ class Writer:
         """Events that wait for values from a device."""
         return len(self._side)
 
-    def start(self) -> None:
-        """Start the thread."""
+    def start(self, journal: Journal | None) -> None:
+        """Start the thread; it keeps events in the journal, if there is one."""
+        self._journal = journal
         self._thread.start()
 
     def drain(self, deadline: float, *, device_deadline: float | None = None) -> bool:

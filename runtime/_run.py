@@ -6,9 +6,10 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, get_args
+from typing import TYPE_CHECKING, ClassVar, Self, get_args
 
 from bus import (
     JOURNAL_FOLDER,
@@ -22,6 +23,7 @@ from bus import (
     Deliver,
     Durability,
     Event,
+    JsonObject,
     OnError,
     OnFull,
     Outcome,
@@ -38,13 +40,24 @@ from runtime._destinations import choose_sinks
 from runtime._device import Snapshots
 from runtime._ending import Ending, conclude, report_account
 from runtime._hot_path import MetricsLogger
-from runtime._identity import Resume, facts, identify, record_end
+from runtime._identity import Identity, Resume, facts, identify, record_end
 from runtime._interrupts import deferred_interrupt
 
 if TYPE_CHECKING:
     from bus import ReportTo, Sink, SinkContext
 
 log = logging.getLogger("runtime")
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a run will be when it begins."""
+
+    name: str
+    project: str | None
+    parent: Path
+    config: JsonObject
+    sinks: "list[Sink]"
 
 
 class Run(MetricsLogger):
@@ -87,6 +100,8 @@ class Run(MetricsLogger):
         NotConfiguredError: A sink that was named lacks settings.
     """
 
+    _begins_at_once: ClassVar[bool] = True
+
     def __init__(
         self,
         name: str = "run",
@@ -122,33 +137,52 @@ class Run(MetricsLogger):
             quota_bytes=quota_bytes,
             deliver=deliver,
         )
-        self._identity = identify(
-            name=name, project=project, parent=Path(dir), resume=resume, from_step=from_step
-        )
+        self._plan = _Plan(name, project, Path(dir), settings, chosen)
+        self._known: Identity | None = None
         self._close_timeout = close_timeout
         self._ending: Ending | None = None
         self._closing = threading.Lock()
         self._forked = False
         self._settling = False
         self._warned_closed = False
-        bus = Bus(self.dir / JOURNAL_FOLDER, attempt=self.attempt, options=options)
-        super().__init__(bus, snapshots=snapshots, strict=strict)
+        super().__init__(Bus(None, options=options, held=True), snapshots=snapshots, strict=strict)
         self._open = True
         track(self)
+        if self._begins_at_once:
+            self._begin(resume, from_step)
+
+    def _begin(self, resume: Resume, from_step: int | None) -> Identity:
+        """Find or make the folder and the journal, and say that the run has started."""
+        plan = self._plan
+        self._known = known = identify(
+            name=plan.name,
+            project=plan.project,
+            parent=plan.parent,
+            resume=resume,
+            from_step=from_step,
+        )
+        self._bus.begin(known.folder / JOURNAL_FOLDER, attempt=known.attempt)
         self._bus.publish(
             RunStarted(
-                name=self.name,
-                run_id=self.id,
-                project=project,
-                attempt=self.attempt,
-                resumed_from_step=from_step if self._identity.previous else None,
-                previous_outcome=self._identity.previous,
-                config=settings,
+                name=known.info.name,
+                run_id=known.info.id,
+                project=plan.project,
+                attempt=known.attempt,
+                resumed_from_step=from_step if known.previous else None,
+                previous_outcome=known.previous,
+                config=plan.config,
                 facts=facts(),
             )
         )
-        for sink in chosen:
+        self.start_logging()
+        for sink in plan.sinks:
             self.add_sink(sink)
+        return known
+
+    @property
+    def _identity(self) -> Identity:
+        """Which run and attempt this is; asking begins a run that has not begun."""
+        return self._known or self._begin(None, None)
 
     @property
     def name(self) -> str:
