@@ -78,7 +78,7 @@ class Monitor:
 
     @run_as_written
     def step(self, step: int, *, samples: int = 0, tokens: int = 0, flops: float = 0.0) -> None:
-        """Note that an optimizer step has ended; costs less than a microsecond.
+        """Note that an optimizer step has ended; costs a microsecond or two.
 
         The first one begins the measurement: what it took, to compile and to warm up, is left out.
 
