@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from bus._control import Control
 from bus._deciders import Decider, Deciders, new_question
-from bus._deferred import DeferredMetrics, DeviceValues
+from bus._deferred import DeferredEvent, DeferredMetrics, DeviceEvent, DeviceValues
 from bus._errors import ClosedError
 from bus._event import Event, encode
 from bus._events import RunEnded
@@ -177,6 +177,16 @@ class Bus(Registrar):
     ) -> None:
         """Put numbers on their way of which some are still on a device."""
         self._inbox.put(DeferredMetrics(made, step, host, keys, device))
+
+    def publish_late(self, made: float, series: str, device: DeviceEvent) -> None:
+        """Put an event on its way whose values are still on a device.
+
+        Args:
+            made: When it was made, in Unix seconds.
+            series: Whose order it keeps among others of the same series; no metric's name.
+            device: The event, on its way.
+        """
+        self._inbox.put(DeferredEvent(made, frozenset((series,)), device))
 
     def reject(self, key: str, reason: str) -> None:
         """Count a value that cannot be logged; name its key the first time."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bus._deciders import Deciders
-from bus._deferred import Arrival, DeferredMetrics, SideQueue
+from bus._deferred import Arrival, DeferredEvent, DeferredMetrics, SideQueue
 from bus._event import Event, encode, encode_metrics
 from bus._events import Gap
 from bus._hooks import MetricsLogged
@@ -155,8 +155,10 @@ class Writer:
         for arrival in self._side.arrived():
             if self._over:
                 self.lost[LATE] += 1
-            else:
+            elif isinstance(arrival, Arrival):
                 self._accept_arrival(arrival)
+            else:
+                self._accept_event(arrival)
         if any(_over(errand.device_deadline) for errand in errands):
             self._side.give_up()
         self._note_unanswered()
@@ -202,7 +204,7 @@ class Writer:
     def _accept(self, item: Item) -> None:
         if isinstance(item, tuple):
             self._accept_draft(item)
-        elif isinstance(item, DeferredMetrics):
+        elif isinstance(item, (DeferredMetrics, DeferredEvent)):
             self._side.add(item)
         elif isinstance(item, Question):
             self._accept_event(item.event)

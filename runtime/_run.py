@@ -39,9 +39,9 @@ from runtime._compile import run_as_written
 from runtime._destinations import choose_sinks
 from runtime._device import Snapshots
 from runtime._ending import Ending, conclude, report_account
-from runtime._hot_path import MetricsLogger
 from runtime._identity import Identity, Resume, facts, identify, record_end
 from runtime._interrupts import deferred_interrupt
+from runtime._monitors_run import Monitored
 
 if TYPE_CHECKING:
     from bus import ReportTo, Sink, SinkContext
@@ -60,7 +60,7 @@ class _Plan:
     sinks: "list[Sink]"
 
 
-class Run(MetricsLogger):
+class Run(Monitored):
     """One training run: its events, its journal, and the decisions about it.
 
     Use it as a context manager, or call `close`; an open run is closed at exit. Methods that
@@ -329,6 +329,9 @@ class Run(MetricsLogger):
         """
         if outcome not in (None, *get_args(Outcome)):
             raise ValueError(f"outcome={outcome!r} must be one of {', '.join(get_args(Outcome))}")
+        if self._open and self._ending is None:
+            with deferred_interrupt(self._bus.hurry):
+                self.end_monitoring()
         with self._closing:
             if self._ending is not None or not self._open:
                 return None
