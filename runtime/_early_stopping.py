@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from typing_extensions import override
 
-from runtime._callbacks import HookArguments, MetricArguments, TrainerCallback
+from runtime._callbacks import HookArguments, TrainerCallback
 from runtime._state import CallbackState, ExportableState
 
 if TYPE_CHECKING:
@@ -105,15 +105,16 @@ class EarlyStoppingCallback(TrainerCallback, ExportableState):
             self.early_stopping_patience_counter = 0
 
     @override
-    def on_evaluate(
+    def on_evaluate(  # pyright: ignore[reportIncompatibleMethodOverride] - upstream's, who call it so
         self,
         args: "TrainingArguments",
         state: "TrainerState",
         control: "TrainerControl",
-        **kwargs: Unpack[MetricArguments],
+        metrics: dict[str, float],
+        **kwargs: Unpack[HookArguments],
     ) -> None:
         """Count this evaluation and ask for the end if patience is exhausted."""
-        metrics, watched = kwargs["metrics"], args.metric_for_best_model or ""
+        watched = args.metric_for_best_model or ""
         name = watched if watched.startswith("eval_") else f"eval_{watched}"
         value = metrics.get(name)
         if value is None:
