@@ -19,18 +19,30 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bus import register_sink
+    from runtime._arguments import TrainingArguments
     from runtime._callback_handler import DEFAULT_CALLBACKS, CallbackHandler
     from runtime._callbacks import TrainerCallback
+    from runtime._choices import (
+        HubStrategy,
+        IntervalStrategy,
+        OptimizerNames,
+        SaveStrategy,
+        SchedulerType,
+    )
+    from runtime._collate import default_data_collator
     from runtime._default_flow import DefaultFlowCallback
     from runtime._device import CpuSnapshots, CudaSnapshots, HostValues, Snapshots
     from runtime._early_stopping import EarlyStoppingCallback
     from runtime._identity import Resume
     from runtime._logs import Logs
     from runtime._metrics import Scalar
+    from runtime._outputs import EvalLoopOutput, EvalPrediction, PredictionOutput, TrainOutput
     from runtime._policies import EarlyStopping, Patience
     from runtime._progress_callbacks import PrinterCallback, ProgressCallback
     from runtime._run import Run
+    from runtime._seeds import set_seed
     from runtime._state import TRAINER_STATE_NAME, ExportableState, TrainerControl, TrainerState
+    from runtime._trainer import Trainer
 
 __all__ = [
     "DEFAULT_CALLBACKS",
@@ -41,20 +53,33 @@ __all__ = [
     "DefaultFlowCallback",
     "EarlyStopping",
     "EarlyStoppingCallback",
+    "EvalLoopOutput",
+    "EvalPrediction",
     "ExportableState",
     "HostValues",
+    "HubStrategy",
+    "IntervalStrategy",
     "Logs",
+    "OptimizerNames",
     "Patience",
+    "PredictionOutput",
     "PrinterCallback",
     "ProgressCallback",
     "Resume",
     "Run",
+    "SaveStrategy",
     "Scalar",
+    "SchedulerType",
     "Snapshots",
+    "TrainOutput",
+    "Trainer",
     "TrainerCallback",
     "TrainerControl",
     "TrainerState",
+    "TrainingArguments",
+    "default_data_collator",
     "register_sink",
+    "set_seed",
 ]
 
 _HOME = {
@@ -65,20 +90,33 @@ _HOME = {
     "DefaultFlowCallback": "_default_flow",
     "EarlyStopping": "_policies",
     "EarlyStoppingCallback": "_early_stopping",
+    "EvalLoopOutput": "_outputs",
+    "EvalPrediction": "_outputs",
     "ExportableState": "_state",
     "HostValues": "_device",
+    "HubStrategy": "_choices",
+    "IntervalStrategy": "_choices",
     "Logs": "_logs",
+    "OptimizerNames": "_choices",
     "Patience": "_policies",
+    "PredictionOutput": "_outputs",
     "PrinterCallback": "_progress_callbacks",
     "ProgressCallback": "_progress_callbacks",
     "Resume": "_identity",
     "Run": "_run",
+    "SaveStrategy": "_choices",
     "Scalar": "_metrics",
+    "SchedulerType": "_choices",
     "Snapshots": "_device",
     "TRAINER_STATE_NAME": "_state",
+    "TrainOutput": "_outputs",
+    "Trainer": "_trainer",
     "TrainerCallback": "_callbacks",
     "TrainerControl": "_state",
     "TrainerState": "_state",
+    "TrainingArguments": "_arguments",
+    "default_data_collator": "_collate",
+    "set_seed": "_seeds",
 }
 
 

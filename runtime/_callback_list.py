@@ -169,6 +169,10 @@ class CallbackList:
                 isolate(callback, event, error)
         return control
 
+    def overriding(self, event: str) -> "list[TrainerCallback]":
+        """The callbacks that have a hook of their own."""
+        return [callback for callback, _ in self._find(event)]
+
     def look_again(self) -> None:
         """Forget who overrides which hook, because callbacks may have changed."""
         self._listed = list(self.callbacks)

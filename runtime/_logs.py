@@ -95,6 +95,16 @@ class Logs(dict[str, float]):
         """Whether looking at any of the numbers would not wait."""
         return self._device is None or self._device.ready()
 
+    @property
+    def late(self) -> DeviceValues | None:
+        """Where the numbers come from that have not arrived yet; None if all are here."""
+        return None if self.ready() else self._device
+
+    def known(self) -> dict[str, float]:
+        """The numbers that need not be waited for."""
+        pairs = zip(self, super().values(), strict=True)
+        return {name: value for name, value in pairs if value is not _LATE}
+
     def copy(self) -> "Logs":
         """A copy that can be changed on its own; waits for nothing."""
         twin = Logs()

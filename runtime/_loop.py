@@ -40,6 +40,7 @@ from bus import (
     TrainEnded,
 )
 from runtime._outputs import TrainOutput
+from runtime._rng import RngState
 from runtime._trainer_base import Batch
 from runtime._training_plan import TrainingPlan
 
@@ -87,14 +88,16 @@ class TrainingLoop:
         trainer.announce(TrainBegan, {"max_steps": plan.max_steps, "epochs": self._epochs()})
         if self._args.eval_on_start:
             trainer.evaluate_in_training(best=False)
-        first = trainer.state.global_step // plan.steps_per_epoch if plan.max_steps else 0
-        for epoch in range(first, plan.epochs if plan.max_steps else 0):
+        resumed = self._resumed
+        if resumed is not None and resumed.ends_epoch:
+            self._end_epoch()
+            if trainer.control.should_training_stop:
+                return self._finish()
+        for epoch in range(resumed.epoch if resumed else 0, plan.epochs if plan.max_steps else 0):
             trainer.call_hook("on_epoch_begin")
             trainer.announce(EpochBegan, {"epoch": trainer.state.epoch or 0.0})
             self._run_epoch(epoch)
-            trainer.call_hook("on_epoch_end")
-            trainer.announce(EpochEnded, {"epoch": trainer.state.epoch or 0.0})
-            self._log_evaluate_save()
+            self._end_epoch()
             if trainer.control.should_training_stop:
                 break
         return self._finish()
@@ -106,16 +109,12 @@ class TrainingLoop:
     def _run_epoch(self, epoch: int) -> None:
         """One pass over the data, or what is left of it."""
         trainer, feed = self._trainer, self._feed
-        resumed, self._resumed = self._resumed, None
-        done = feed.begin(epoch, resumed)
-        batch = done * self._args.gradient_accumulation_steps - 1
+        done = self._begin_epoch(epoch)
+        batch = feed.taken - 1
         for _ in range(done, self._plan.steps_per_epoch):
             group = feed.next_group()
             if not group:
                 break
-            if resumed is not None:
-                resumed.restore_rng()
-                resumed = None
             items = trainer.count_items(group)
             trainer.current_gradient_accumulation_steps = len(group)
             for index, inputs in enumerate(group):
@@ -138,6 +137,31 @@ class TrainingLoop:
                 trainer.state.global_step,
             )
             trainer.control.should_training_stop = True
+
+    def _begin_epoch(self, epoch: int) -> int:
+        """Make the epoch's batches ready; tell how many of its optimizer steps are done."""
+        resumed, self._resumed = self._resumed, None
+        if resumed is None:
+            self._trainer.note_epoch(RngState.capture(), is_open=True)
+            self._feed.begin(epoch)
+            return 0
+        resumed.rewind()
+        self._trainer.note_epoch(RngState.capture(), is_open=True)
+        skipped = resumed.steps if resumed.skips else 0
+        self._feed.begin(
+            epoch,
+            skip=skipped * self._args.gradient_accumulation_steps,
+            state=resumed.data if skipped else None,
+        )
+        resumed.restore_generators()
+        return skipped
+
+    def _end_epoch(self) -> None:
+        trainer = self._trainer
+        trainer.note_epoch(None, is_open=False)
+        trainer.call_hook("on_epoch_end")
+        trainer.announce(EpochEnded, {"epoch": trainer.state.epoch or 0.0})
+        self._log_evaluate_save()
 
     def _accumulate(self, inputs: Batch, items: torch.Tensor | None, *, first: bool) -> None:
         """The gradients of one micro-batch."""

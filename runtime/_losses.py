@@ -61,12 +61,14 @@ class LossSum:
         self._losses, self._steps = [], []
         if len(losses) == 1 and self._folded is None:
             loss = losses[0].reshape(())
-            zero = {"nan": 0.0, "posinf": 0.0, "neginf": 0.0}
-            self._folded = torch.nan_to_num(loss, **zero) if self._filtered else loss
+            self._folded = torch.nan_to_num(loss, 0.0, 0.0, 0.0) if self._filtered else loss
             return
         stacked = torch.stack([each.reshape(()).float() for each in losses])
         before = stacked.new_zeros(()) if self._folded is None else self._folded
-        self._folded = _filtered(before, stacked, steps) if self._filtered else before + stacked.sum()
+        if self._filtered:
+            self._folded = _filtered(before, stacked, steps)
+        else:
+            self._folded = before + stacked.sum()
 
 
 def _filtered(before: torch.Tensor, losses: torch.Tensor, steps: list[int]) -> torch.Tensor:

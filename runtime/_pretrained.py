@@ -1,4 +1,4 @@
-"""What Transformers' models and tokenizers write beside their weights, for those who hand us one."""
+"""What Transformers' models and tokenizers write beside their weights, if they are such."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +15,9 @@ class _Saves(Protocol):
 def pretrained_files(
     model: torch.nn.Module, processing_class: object
 ) -> Callable[[Path], None] | None:
-    """What writes a model's configuration and its tokenizer into a folder; None if it has neither."""
-    generates = callable(getattr(model, "can_generate", None)) and model.can_generate()
+    """Writes a model's configuration and its tokenizer into a folder; None if it has neither."""
+    can_generate = getattr(model, "can_generate", None)
+    generates = callable(can_generate) and bool(can_generate())
     candidates: list[object] = [
         getattr(model, "config", None),
         getattr(model, "generation_config", None) if generates else None,

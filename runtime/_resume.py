@@ -1,7 +1,7 @@
 """What a resumed training takes from its checkpoint, and where in the data it goes on."""
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 
@@ -13,6 +13,7 @@ from runtime._training_plan import TrainingPlan
 LAST_LOGGED = "last_logged"
 LOSSES = "losses"
 EPOCH_OPEN = "epoch_open"
+DATA = "data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,12 @@ class Resumed:
     steps: int
     skips: bool
     ends_epoch: bool
+
+    @property
+    def data(self) -> dict[str, Any] | None:
+        """Where iterable data was, if it could tell."""
+        found = self.checkpoint.loop.get(DATA)
+        return cast("dict[str, Any]", found) if isinstance(found, dict) else None
 
     def rewind(self) -> None:
         """Put the generators where they stood when the epoch began, as far as that is known."""

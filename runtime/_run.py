@@ -205,6 +205,11 @@ class Run(Monitored):
         return self._identity.attempt
 
     @property
+    def close_timeout(self) -> float:
+        """Seconds that closing may take altogether."""
+        return self._close_timeout
+
+    @property
     def resumed(self) -> bool:
         """Whether it goes on with an earlier attempt's work."""
         return self._identity.previous is not None

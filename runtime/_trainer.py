@@ -2,41 +2,57 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 
-from bus import Account, Outcome, Request, TrainerInitialized
-from runtime._callbacks import CallbackHandler, TrainerCallback
-from runtime._default_flow import DEFAULT_CALLBACKS
+from bus import Account, Outcome, Request, SubscriberFailed, TrainerInitialized
+from runtime._arguments import TrainingArguments
+from runtime._callback_handler import CallbackHandler
+from runtime._callback_states import restore_states
+from runtime._callbacks import TrainerCallback
+from runtime._checkpoint_contents import LoadedCheckpoint
+from runtime._callback_handler import DEFAULT_CALLBACKS
+from runtime._destinations import choose_sinks
 from runtime._flops import FlopCounter
 from runtime._label_smoothing import LabelSmoother
 from runtime._loop import TrainingLoop
 from runtime._losses import LossSum
+from runtime._metrics import error_text
 from runtime._outputs import TrainOutput
 from runtime._precision import Precision
 from runtime._progress_callbacks import PrinterCallback, ProgressCallback
 from runtime._resume import Resumed, carried_losses, last_logged, place
 from runtime._run import Run
-from runtime._seeds import enable_full_determinism, set_seed
+from runtime._seeds import set_seed
+from runtime._signatures import can_return_loss, find_labels
 from runtime._state import TrainerControl, TrainerState
 from runtime._token_count import TokenCount
-from runtime._trainer_base import Batch, ComputeLoss, ComputeMetrics, PreprocessLogits, Scheduler
+from runtime._trainer_base import ComputeLoss, ComputeMetrics, PreprocessLogits, Scheduler
 from runtime._trainer_checks import check_trainer
+from runtime._loaders import has_length
 from runtime._trainer_data import Loaders
 from runtime._trainer_evaluation import Evaluation
 from runtime._trainer_logging import Logging
 from runtime._trainer_optimization import Optimization
 from runtime._trainer_run import TrainerRun
-from runtime._trainer_saving import Saving
+from runtime._trainer_saving import Saving, read_state, run_of
+from runtime._trainer_setup import (
+    accepts_loss_arguments,
+    compiled,
+    enable_gradient_checkpointing,
+    is_out_of_memory,
+    prepare_process,
+    run_settings,
+)
 from runtime._trainer_steps import BatchSteps
-from runtime._training_plan import plan_training
+from runtime._training_plan import TrainingPlan, plan_training
 
 if TYPE_CHECKING:
     from bus import ReportTo
-    from runtime._arguments import TrainingArguments
 
 log = logging.getLogger("runtime")
 
@@ -79,7 +95,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
     def __init__(
         self,
         model: torch.nn.Module | None = None,
-        args: "TrainingArguments | None" = None,
+        args: TrainingArguments | None = None,
         data_collator: Callable[[list[Any]], Any] | None = None,
         train_dataset: Any = None,  # noqa: ANN401 - anything with samples
         eval_dataset: Any = None,  # noqa: ANN401 - as above
@@ -96,6 +112,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
         run: Run | None = None,
     ) -> None:
         self.args = args = args if args is not None else TrainingArguments()
+        self.device = args.device
         prepare_process(args)
         self.model_init = model_init
         self.model = self.model_wrapped = self._first_model(model)
@@ -113,6 +130,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
         self._train_batch_size = args.train_batch_size
         self.control = TrainerControl()
         self.state = TrainerState()
+        self._eval_loaders = {}
         self._start_counting(None)
         self.callback_handler = self._make_handler(callbacks)
         self._owns_run = run is None
@@ -189,14 +207,6 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
         """Whether this is the first process of its machine."""
         return self.args.local_process_index == 0
 
-    def floating_point_ops(self, inputs: Batch) -> float:
-        """Operations of one forward and backward pass; override it for a model of your own.
-
-        Counted as 6 for each token and parameter outside the embeddings, for models that can
-        count their parameters; else 0.
-        """
-        return self._flop_counter.of_batch(inputs)
-
     def close(self, outcome: Outcome | None = None) -> Account | None:
         """Finish saving, and end the trainer's own run with its account; once is enough.
 
@@ -228,7 +238,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
     # Training, from the outside in.
 
     def _train_until_it_fits(self, checkpoint: LoadedCheckpoint | None) -> TrainOutput:
-        """Train; where asked for, with smaller batches after each time the memory was too small."""
+        """Train; if asked for, with smaller batches after each time the memory was too small."""
         while True:
             try:
                 return self._train_once(checkpoint)
@@ -254,8 +264,8 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
         handler = self.callback_handler
         handler.model, handler.optimizer = self.model, self.optimizer
         handler.lr_scheduler, handler.train_dataloader = self.lr_scheduler, loader
-        feed = self.make_feed(loader, batches)
-        return TrainingLoop(self, plan, feed, resumed).run()
+        self._feed = self.make_feed(loader)
+        return TrainingLoop(self, plan, self._feed, resumed).run()
 
     def _starting_state(
         self, plan: TrainingPlan, checkpoint: LoadedCheckpoint | None
@@ -265,7 +275,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
         if checkpoint is not None:
             state = read_state(checkpoint)
             resumed = place(checkpoint, state, plan, self.args)
-            restore_states(self.callback_handler, self.control, state.stateful_callbacks)
+            restore_states(self.callback_handler, state.stateful_callbacks)
         state.compute_steps(self.args, plan.max_steps)
         state.train_batch_size = self._train_batch_size
         state.max_steps, state.num_train_epochs = plan.max_steps, plan.epochs
@@ -279,7 +289,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
         self._losses = LossSum(filtered=filtered)
         self._total = LossSum(filtered=False)
         self._last_logged = last_logged(resumed, state.global_step)
-        self._carried = carried_losses(resumed, self.args.device)
+        self._carried = carried_losses(resumed, self.device)
         if self._carried is not None:
             self._losses.restore(self._carried)
         self._flos = 0.0
@@ -295,7 +305,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
         args = self.args
         if self.is_in_train and self._made_scheduler:
             self.lr_scheduler, self._made_scheduler = None, False
-        self._precision = Precision(args, args.device)
+        self._precision = Precision(args, self.device)
         if args.gradient_checkpointing:
             enable_gradient_checkpointing(self.model, args.gradient_checkpointing_kwargs)
         self.create_optimizer_and_scheduler(plan.max_steps)
@@ -323,7 +333,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
             self.call_hook("on_exception", exception=error)
         except Exception:  # the first exception is the one to hear of
             log.exception("a callback failed while it was told of an exception")
-        self._checkpoints.wait(timeout=self.run.close_timeout)
+        self._checkpoints.wait(self._run.close_timeout)
         if self._owns_run:
             self._run.close(error=error)
 
@@ -343,7 +353,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
     def _placed(self, model: torch.nn.Module) -> torch.nn.Module:
         if not isinstance(model, torch.nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
             raise TypeError(f"model must be a torch.nn.Module, not {type(model).__qualname__}")
-        return model.to(self.args.device)
+        return model.to(self.device)
 
     def _set_model(self, model: torch.nn.Module) -> None:
         """Train another model from now on."""
@@ -362,7 +372,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
         smoothing = self.args.label_smoothing_factor
         self.label_smoother = LabelSmoother(smoothing) if smoothing else None
         self._flop_counter = FlopCounter(self.model)
-        self._precision = Precision(self.args, self.args.device)
+        self._precision = Precision(self.args, self.device)
 
     def _make_handler(
         self, callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None
@@ -401,7 +411,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
     def _announce_init(self) -> None:
         event = TrainerInitialized()
         if isinstance(self._run, TrainerRun) and not self._run.begun:
-            self._run.opening.append(event)
+            self._run.opening = (event,)
         else:
             self._run.publish(event)
 

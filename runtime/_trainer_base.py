@@ -9,10 +9,9 @@ import torch
 
 from bus import Event
 from runtime._arguments import TrainingArguments
-from runtime._callbacks import CallbackHandler
+from runtime._callback_handler import CallbackHandler
 from runtime._label_smoothing import LabelSmoother
 from runtime._losses import LossSum
-from runtime._outputs import EvalPrediction
 from runtime._precision import Precision
 from runtime._run import Run
 from runtime._state import TrainerControl, TrainerState
@@ -27,8 +26,6 @@ ComputeLoss: TypeAlias = Callable[..., torch.Tensor]
 Scheduler: TypeAlias = torch.optim.lr_scheduler.LRScheduler
 PreprocessLogits: TypeAlias = Callable[[Any, Any], Any]
 
-__all__ = ["EvalPrediction"]
-
 
 class TrainerBase:
     """The attributes of a trainer; users read them, and their callbacks.
@@ -37,6 +34,7 @@ class TrainerBase:
         model: The model as it was given, or as `model_init` made it.
         model_wrapped: What is called in the loop; another object when the model is compiled.
         args: The settings.
+        device: Where the model is.
         run: Its events, journal and decisions.
         state: How far training has come; what a checkpoint keeps.
         control: The flags that callbacks set.
@@ -48,6 +46,7 @@ class TrainerBase:
     model: torch.nn.Module
     model_wrapped: torch.nn.Module
     args: TrainingArguments
+    device: torch.device
     state: TrainerState
     control: TrainerControl
     callback_handler: CallbackHandler
@@ -75,6 +74,13 @@ class TrainerBase:
     def run(self) -> Run:
         """Its events, journal and decisions; the trainer closes it."""
         raise AttributeError("only a Trainer has a run")
+
+    @property
+    def loss_shifts_labels(self) -> bool:
+        """Whether position i predicts label i + 1, as causal language models of Transformers do."""
+        config = getattr(self.model, "config", None)
+        causal = getattr(self.model, "loss_type", None) == "ForCausalLM"
+        return causal and not getattr(config, "is_encoder_decoder", False)
 
     @property
     def output_dir(self) -> Path:

@@ -27,8 +27,8 @@ def _check_data(trainer: "Trainer") -> None:
     args = trainer.args
     if args.eval_strategy != "no" and trainer.eval_dataset is None:
         raise ValueError(
-            f'eval_strategy="{args.eval_strategy}" needs data to evaluate on; pass eval_dataset=..., '
-            'or set eval_strategy="no"'
+            f'eval_strategy="{args.eval_strategy}" needs data to evaluate on; pass '
+            'eval_dataset=..., or set eval_strategy="no"'
         )
     _check_dataset(trainer.train_dataset, "train_dataset")
     sets = trainer.eval_dataset

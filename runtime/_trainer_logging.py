@@ -1,9 +1,8 @@
 """What a trainer logs: training, evaluation and the summary, to callbacks, history and bus."""
 
-from typing import cast
-
 import torch
 
+from runtime._flops import FlopCounter
 from runtime._logs import Logs
 from runtime._losses import LossSum
 from runtime._outputs import speed_metrics
@@ -23,6 +22,7 @@ class Logging(TrainerBase):
     _total: LossSum
     _carried: torch.Tensor | None
     _tokens: TokenCount
+    _flop_counter: FlopCounter
 
     @property
     def has_news(self) -> bool:
@@ -36,8 +36,12 @@ class Logging(TrainerBase):
         self._tokens.add(inputs)
 
     def floating_point_ops(self, inputs: Batch) -> float:
-        """Operations of one forward and backward pass; override it for a model of your own."""
-        raise NotImplementedError
+        """Operations of one forward and backward pass; override it for a model of your own.
+
+        Counted as 6 for each token and parameter outside the embeddings, for models that can
+        count their parameters; else 0.
+        """
+        return self._flop_counter.of_batch(inputs)
 
     def store_flos(self) -> None:
         """Move the operations counted since the last time into the state."""
@@ -83,8 +87,15 @@ class Logging(TrainerBase):
         kept = entry.copy()
         kept["step"] = self.state.global_step
         self.state.log_history.append(kept)
-        self.run.log_entry(entry, step=self.state.global_step)
+        self._publish(entry)
         self.call_hook("on_log", logs=entry)
+
+    def _publish(self, entry: Logs) -> None:
+        device = entry.late
+        if device is None:
+            self.run.log(dict(entry), step=self.state.global_step)
+        else:
+            self.run.log_late(entry.known(), device, entry, self.state.global_step)
 
     def log_summary(self, plan: TrainingPlan, first_step: int, started: float) -> dict[str, float]:
         """Log what this call of `train` has done; waits for the last loss."""
@@ -100,7 +111,7 @@ class Logging(TrainerBase):
         metrics["train_loss"] = self._sum_of_losses() / max(steps, 0.001)
         self.state.num_input_tokens_seen = self._tokens.total()
         self.log(dict(metrics))
-        return metrics
+        return {**metrics, "epoch": self.state.epoch}
 
     def _sum_of_losses(self) -> float:
         parts = [self._total.peek(), self._losses.peek()]

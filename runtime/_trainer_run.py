@@ -7,7 +7,7 @@ one. A run that nothing was published in leaves no trace.
 import logging
 from typing import ClassVar
 
-from bus import Account, Outcome, forget
+from bus import Account, Event, Outcome, forget
 from runtime._identity import Resume
 from runtime._run import Run
 
@@ -18,7 +18,7 @@ class TrainerRun(Run):
     """A run that begins with its first event, or when `begin` says as what."""
 
     _begins_at_once: ClassVar[bool] = False
-    opening: list[Event]
+    opening: tuple[Event, ...] = ()
     """What is published first, as soon as the run has begun."""
 
     @property
@@ -35,6 +35,8 @@ class TrainerRun(Run):
         """
         if not self.begun:
             self._begin(resume, from_step)
+            for event in self.opening:
+                self.publish(event)
         elif resume is not None:
             log.warning(
                 "%s had begun before training was resumed from step %s; it is journalled as a run "

@@ -4,12 +4,12 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 
 from bus import CheckpointSaved
-from runtime._callback_handler import CallbackHandler
+from runtime._callback_states import export_states
 from runtime._checkpoint_contents import CheckpointContents, LoadedCheckpoint, SavedCheckpoint
 from runtime._checkpoint_errors import CheckpointError, CheckpointNotFoundError
 from runtime._checkpoint_files import checkpoint_path
@@ -18,19 +18,16 @@ from runtime._checkpoint_load import (
     load_checkpoint,
     load_weights,
 )
-from runtime._checkpoints import Checkpoints, write_model
+from runtime._checkpoints import Checkpoints
+from runtime._logs import SharedValues
 from runtime._losses import LossSum
 from runtime._pretrained import pretrained_files
-from runtime._resume import EPOCH_OPEN, LAST_LOGGED, LOSSES
+from runtime._data import EpochFeed
+from runtime._resume import DATA, EPOCH_OPEN, LAST_LOGGED, LOSSES
 from runtime._rng import RngState
-from runtime._run import Run
 from runtime._state import TRAINER_STATE_NAME, TrainerState
-from runtime._stateful_callbacks import export_states
-from runtime._token_count import TokenCount
+from runtime._token_count import SEEN, TokenCount
 from runtime._trainer_base import TrainerBase
-
-if TYPE_CHECKING:
-    from runtime._callbacks import TrainerCallback
 
 log = logging.getLogger("runtime")
 
@@ -47,6 +44,7 @@ class Saving(TrainerBase):
     _last_logged: int
     _epoch_start: RngState | None = None
     _epoch_open: bool = False
+    _feed: EpochFeed | None = None
 
     def save_model(self, output_dir: "str | os.PathLike[str] | None" = None) -> None:
         """Write the model, its configuration, its tokenizer and the arguments; returns when done.
@@ -107,9 +105,9 @@ class Saving(TrainerBase):
                 raise CheckpointNotFoundError(
                     self.output_dir, "there is no intact one to resume from; train without resuming"
                 )
-            checkpoint = load_checkpoint(found, device=self.args.device, verified=True)
+            checkpoint = load_checkpoint(found, device=self.device, verified=True)
         else:
-            checkpoint = load_checkpoint(Path(wanted), device=self.args.device)
+            checkpoint = load_checkpoint(Path(wanted), device=self.device)
         load_weights(self.model, checkpoint.model)
         return checkpoint
 
@@ -136,9 +134,9 @@ class Saving(TrainerBase):
         if args.load_best_model_at_end:
             self._checkpoints.wait()
             try:
-                weights = load_checkpoint(Path(best), device=args.device).model
+                weights = load_checkpoint(Path(best), device=self.device).model
             except CheckpointError as error:
-                log.error("the best model stays on the disk, the last one in use: %s", error)
+                log.warning("the best model cannot be loaded, the last one stays: %s", error)
             else:
                 load_weights(self.model, weights)
         if args.save_total_limit == 1:
@@ -146,23 +144,21 @@ class Saving(TrainerBase):
 
     def _contents(self) -> CheckpointContents:
         state, args = self.state.snapshot(), self.args
-        late = self._tokens.on_device(None)
-        tokens = self.run.take(late)
+        late = self.run.take(self._tokens.on_device(None))
+        tokens = SharedValues(late) if late is not None else None
 
         def text() -> str:
             if tokens is not None:
-                state.num_input_tokens_seen = int(next(iter(tokens.values().values())))
+                state.num_input_tokens_seen = int(tokens.wait()[SEEN])
             return state.to_json()
 
         weights = self.model.state_dict(keep_vars=True)
         arguments = args.to_json_string()
         extras = self._checkpoint_extras()
         if args.save_only_model:
-            return CheckpointContents(
-                model=weights, state=text, arguments=arguments, extras=extras
-            )
+            return CheckpointContents(model=weights, state=text, arguments=arguments, extras=extras)
         scaler = self._precision.scaler
-        losses = self._losses.peek()
+        losses, place = self._losses.peek(), self._feed.state_dict() if self._feed else None
         return CheckpointContents(
             model=weights,
             state=text,
@@ -176,6 +172,7 @@ class Saving(TrainerBase):
                 LAST_LOGGED: self._last_logged,
                 EPOCH_OPEN: self._epoch_open,
                 **({} if losses is None else {LOSSES: losses}),
+                **({} if place is None else {DATA: place}),
             },
             extras=extras,
         )
@@ -204,7 +201,7 @@ class Saving(TrainerBase):
     def _somebody_reads_checkpoints(self) -> bool:
         return any(
             getattr(each, "reads_checkpoint", True)
-            for each in self.callback_handler.with_hook("on_save")
+            for each in self.callback_handler.overriding("on_save")
         )
 
     def _make_checkpoints(self) -> Checkpoints:

@@ -89,7 +89,7 @@ class BatchSteps(TrainerBase):
             loss = self.label_smoother(
                 _logits(outputs),
                 labels,
-                shift=self._loss_shifts_labels,
+                shift=self.loss_shifts_labels,
                 num_items_in_batch=num_items_in_batch,
             )
         else:
@@ -106,7 +106,7 @@ class BatchSteps(TrainerBase):
                 f"the data collator made a {type(inputs).__name__} of a batch; a mapping of names "
                 "to tensors, a tuple of tensors or a tensor is needed"
             )
-        return move_to_device(inputs, self.args.device)
+        return move_to_device(inputs, self.device)
 
     def _forward(
         self, model: torch.nn.Module, inputs: Batch, num_items_in_batch: torch.Tensor | None
@@ -128,13 +128,6 @@ class BatchSteps(TrainerBase):
             return self.loss_is_scaled_for_ga
         by_model = self.model_accepts_loss_kwargs and num_items_in_batch is not None
         return by_model or self.compute_loss_func is not None
-
-    @property
-    def _loss_shifts_labels(self) -> bool:
-        """Whether position i predicts label i + 1, as causal language models of Transformers do."""
-        config = getattr(self.model, "config", None)
-        causal = getattr(self.model, "loss_type", None) == "ForCausalLM"
-        return causal and not getattr(config, "is_encoder_decoder", False)
 
 
 def _without_labels(inputs: Batch) -> tuple[Batch, Any]:
