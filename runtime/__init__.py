@@ -20,21 +20,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bus import register_sink
     from runtime._device import CpuSnapshots, CudaSnapshots, HostValues, Snapshots
+    from runtime._flops import FlopCounter, peak_flops
     from runtime._identity import Resume
     from runtime._metrics import Scalar
+    from runtime._monitors import Monitor
     from runtime._policies import EarlyStopping, Patience
     from runtime._run import Run
+    from runtime._watch import Watch
 
 __all__ = [
     "CpuSnapshots",
     "CudaSnapshots",
     "EarlyStopping",
+    "FlopCounter",
     "HostValues",
+    "Monitor",
     "Patience",
     "Resume",
     "Run",
     "Scalar",
     "Snapshots",
+    "Watch",
+    "peak_flops",
     "register_sink",
 ]
 
@@ -42,12 +49,16 @@ _HOME = {
     "CpuSnapshots": "_device",
     "CudaSnapshots": "_device",
     "EarlyStopping": "_policies",
+    "FlopCounter": "_flops",
     "HostValues": "_device",
+    "Monitor": "_monitors",
     "Patience": "_policies",
     "Resume": "_identity",
     "Run": "_run",
     "Scalar": "_metrics",
     "Snapshots": "_device",
+    "Watch": "_watch",
+    "peak_flops": "_flops",
 }
 
 
