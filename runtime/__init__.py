@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from runtime._default_flow import DefaultFlowCallback
     from runtime._device import CpuSnapshots, CudaSnapshots, HostValues, Snapshots
     from runtime._early_stopping import EarlyStoppingCallback
+    from runtime._flops import FlopCounter, peak_flops
     from runtime._identity import Resume
     from runtime._logs import Logs
     from runtime._metrics import Scalar
+    from runtime._monitors import Monitor
     from runtime._outputs import EvalLoopOutput, EvalPrediction, PredictionOutput, TrainOutput
     from runtime._policies import EarlyStopping, Patience
     from runtime._progress_callbacks import PrinterCallback, ProgressCallback
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from runtime._seeds import set_seed
     from runtime._state import TRAINER_STATE_NAME, ExportableState, TrainerControl, TrainerState
     from runtime._trainer import Trainer
+    from runtime._watch import Watch
 
 __all__ = [
     "DEFAULT_CALLBACKS",
@@ -56,10 +59,12 @@ __all__ = [
     "EvalLoopOutput",
     "EvalPrediction",
     "ExportableState",
+    "FlopCounter",
     "HostValues",
     "HubStrategy",
     "IntervalStrategy",
     "Logs",
+    "Monitor",
     "OptimizerNames",
     "Patience",
     "PredictionOutput",
@@ -77,7 +82,9 @@ __all__ = [
     "TrainerControl",
     "TrainerState",
     "TrainingArguments",
+    "Watch",
     "default_data_collator",
+    "peak_flops",
     "register_sink",
     "set_seed",
 ]
@@ -93,10 +100,12 @@ _HOME = {
     "EvalLoopOutput": "_outputs",
     "EvalPrediction": "_outputs",
     "ExportableState": "_state",
+    "FlopCounter": "_flops",
     "HostValues": "_device",
     "HubStrategy": "_choices",
     "IntervalStrategy": "_choices",
     "Logs": "_logs",
+    "Monitor": "_monitors",
     "OptimizerNames": "_choices",
     "Patience": "_policies",
     "PredictionOutput": "_outputs",
@@ -115,7 +124,9 @@ _HOME = {
     "TrainerControl": "_state",
     "TrainerState": "_state",
     "TrainingArguments": "_arguments",
+    "Watch": "_watch",
     "default_data_collator": "_collate",
+    "peak_flops": "_flops",
     "set_seed": "_seeds",
 }
 

@@ -334,9 +334,15 @@ class Run(Monitored):
         """
         if outcome not in (None, *get_args(Outcome)):
             raise ValueError(f"outcome={outcome!r} must be one of {', '.join(get_args(Outcome))}")
-        if self._open and self._ending is None:
-            with deferred_interrupt(self._bus.hurry):
-                self.end_monitoring()
+        seconds = self._close_timeout if timeout is None else timeout
+        with deferred_interrupt(self._bus.hurry):
+            return self._close(outcome, error, seconds)
+
+    def _close(
+        self, outcome: Outcome | None, error: BaseException | None, seconds: float
+    ) -> Account | None:
+        if self._open:
+            self.end_monitoring()  # while its last reading can still be published
         with self._closing:
             if self._ending is not None or not self._open:
                 return None
@@ -350,12 +356,10 @@ class Run(Monitored):
             self._settling = False
             return ending.event(self._bus.statistics().as_metrics())
 
-        seconds = self._close_timeout if timeout is None else timeout
-        with deferred_interrupt(self._bus.hurry):
-            account = self._bus.close(seconds, last=last_event)
-            forget(self)
-            record_end(self._identity, ending)
-            report_account(self.dir, account, self._bus.statistics())
+        account = self._bus.close(seconds, last=last_event)
+        forget(self)
+        record_end(self._identity, ending)
+        report_account(self.dir, account, self._bus.statistics())
         return account
 
     def close_at_exit(self) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 import threading
@@ -284,6 +285,28 @@ class TestLife:
 
         assert not monitor.running
         assert run.active_monitor is None
+        JournalAsserter(run.dir).complete().ends("finished")
+
+    def test_ctrl_c_while_the_last_reading_takes_its_time(self, run):
+        """The run is closed all the same, and the interrupt goes on afterwards."""
+        reading, free = threading.Event(), threading.Event()
+
+        def slow():
+            reading.set()
+            free.wait(10)
+            return {}
+
+        probes = Probes([Numbers(slow=slow)])
+        run._monitor = Monitor(run, probes, interval=0.001, peak_flops=None)
+        run._monitor.start()
+        assert reading.wait(10)
+        timer = threading.Timer(0.1, signal.raise_signal, [signal.SIGINT])
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            run.close()
+        free.set()
+        timer.join()
+
         JournalAsserter(run.dir).complete().ends("finished")
 
     def test_a_second_monitor_replaces_the_first(self, run):
