@@ -196,7 +196,7 @@ class TestSteps:
         [(7, 100, 7), (0.1, 101, 11), (1.0, 50, 1.0), (0, 6, 0), (-1, 6, -6), (None, 6, 500)],
     )
     def test_intervals(self, asked, max_steps, found):
-        """Below 1 it is a share of max_steps, rounded up; from 1 on copied; None changes nothing."""
+        """Below 1 it is a share of max_steps, rounded up; from 1 on copied; None is skipped."""
         state = TrainerState()
         state.compute_steps(Arguments(eval_steps=asked), max_steps)
 
