@@ -19,23 +19,40 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bus import register_sink
+    from runtime._arguments import TrainingArguments
+    from runtime._choices import (
+        HubStrategy,
+        IntervalStrategy,
+        OptimizerNames,
+        SaveStrategy,
+        SchedulerType,
+    )
     from runtime._device import CpuSnapshots, CudaSnapshots, HostValues, Snapshots
     from runtime._identity import Resume
     from runtime._metrics import Scalar
     from runtime._policies import EarlyStopping, Patience
     from runtime._run import Run
+    from runtime._seeds import enable_full_determinism, set_seed
 
 __all__ = [
     "CpuSnapshots",
     "CudaSnapshots",
     "EarlyStopping",
     "HostValues",
+    "HubStrategy",
+    "IntervalStrategy",
+    "OptimizerNames",
     "Patience",
     "Resume",
     "Run",
+    "SaveStrategy",
     "Scalar",
+    "SchedulerType",
     "Snapshots",
+    "TrainingArguments",
+    "enable_full_determinism",
     "register_sink",
+    "set_seed",
 ]
 
 _HOME = {
@@ -43,11 +60,19 @@ _HOME = {
     "CudaSnapshots": "_device",
     "EarlyStopping": "_policies",
     "HostValues": "_device",
+    "HubStrategy": "_choices",
+    "IntervalStrategy": "_choices",
+    "OptimizerNames": "_choices",
     "Patience": "_policies",
     "Resume": "_identity",
     "Run": "_run",
+    "SaveStrategy": "_choices",
     "Scalar": "_metrics",
+    "SchedulerType": "_choices",
     "Snapshots": "_device",
+    "TrainingArguments": "_arguments",
+    "enable_full_determinism": "_seeds",
+    "set_seed": "_seeds",
 }
 
 
