@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from runtime._policies import EarlyStopping, Patience
     from runtime._progress_callbacks import PrinterCallback, ProgressCallback
     from runtime._run import Run
-    from runtime._seeds import set_seed
+    from runtime._seeds import enable_full_determinism, set_seed
     from runtime._state import TRAINER_STATE_NAME, ExportableState, TrainerControl, TrainerState
     from runtime._trainer import Trainer
     from runtime._watch import Watch
@@ -84,6 +84,7 @@ __all__ = [
     "TrainingArguments",
     "Watch",
     "default_data_collator",
+    "enable_full_determinism",
     "peak_flops",
     "register_sink",
     "set_seed",
@@ -126,6 +127,7 @@ _HOME = {
     "TrainingArguments": "_arguments",
     "Watch": "_watch",
     "default_data_collator": "_collate",
+    "enable_full_determinism": "_seeds",
     "peak_flops": "_flops",
     "set_seed": "_seeds",
 }

@@ -7,7 +7,7 @@ for one that does not, which is this one, with the state and the group's entries
 
 import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -138,4 +138,5 @@ def _wide(tensor: Tensor) -> Tensor:
 
 
 def _root_mean_square(tensor: Tensor) -> Tensor:
-    return tensor.norm(2) / (tensor.numel() ** 0.5)
+    norm = cast("Tensor", torch.linalg.vector_norm(tensor))  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
+    return norm / math.sqrt(tensor.numel())

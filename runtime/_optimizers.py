@@ -6,8 +6,8 @@ the other's optimizer.
 
 import logging
 import re
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import torch
 from torch import nn
@@ -64,10 +64,9 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[Group]:
     Everything decays but biases, parameters inside an `nn.LayerNorm`, and those whose name says
     that they belong to a norm ("norm" or "..._norm" between dots, "layernorm", "rmsnorm").
     """
+    modules = cast("Iterable[tuple[str, nn.Module]]", model.named_modules(remove_duplicate=False))
     norms = tuple(
-        f"{name}."
-        for name, module in model.named_modules(remove_duplicate=False)
-        if name and isinstance(module, nn.LayerNorm)
+        f"{name}." for name, module in modules if name and isinstance(module, nn.LayerNorm)
     )
     decaying: list[nn.Parameter] = []
     others: list[nn.Parameter] = []

@@ -64,7 +64,7 @@ def create_scheduler(
     check_options(kind, options)
     if kind in _BY_METRIC:
         try:
-            return _BY_METRIC[kind](optimizer, **options)
+            return _maker(kind)(optimizer, **options)
         except (TypeError, ValueError) as error:
             raise ValueError(f"lr_scheduler_kwargs={options} of {kind.value}: {error}") from error
     return LambdaLR(
@@ -104,7 +104,7 @@ def _factor(
         ValueError: The options do not fit it.
     """
     try:
-        return _FACTORS[kind](base, warmup, total, **options)
+        return _builder(kind)(base, warmup, total, **options)
     except ValidationError as error:
         faults = "; ".join(
             f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_url=False)
@@ -112,6 +112,16 @@ def _factor(
         raise ValueError(f"lr_scheduler_kwargs={options} of {kind.value}: {faults}") from error
     except ValueError as error:
         raise ValueError(f"lr_scheduler_kwargs={options} of {kind.value}: {error}") from error
+
+
+def _builder(kind: SchedulerType) -> Callable[..., factors.Factor]:
+    """The builder of a factor; its options come from outside, so no type checker knows them."""
+    return _FACTORS[kind]
+
+
+def _maker(kind: SchedulerType) -> Callable[..., ReduceLROnPlateau | GreedyLR]:
+    """The class of a schedule that follows a metric; its options come from outside as well."""
+    return _BY_METRIC[kind]
 
 
 def _options(make: Callable[..., object]) -> list[str]:

@@ -21,7 +21,7 @@ def set_seed(seed: int, deterministic: bool = False) -> None:
         raise ValueError(f"seed={seed} must be 0 to {2**32 - 1}, the range of numpy's generator")
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - the global generator is what users' transforms draw from
-    torch.manual_seed(seed)
+    torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
     if deterministic:
         torch.use_deterministic_algorithms(mode=True)
 
