@@ -58,6 +58,7 @@ def write_checkpoint(path: Path, snapshot: Snapshot, contents: CheckpointContent
         _write_model(folder, snapshot)
         _write_trees(folder, snapshot, contents)
         _write_texts(folder, contents)
+        shutil.copymode(folder / STATE, folder / MODEL)  # safetensors makes it the owner's alone
         if contents.extras is not None:
             contents.extras(folder)
         manifest = seal(folder, checkpoint_step(path))

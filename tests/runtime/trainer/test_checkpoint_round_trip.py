@@ -236,6 +236,12 @@ def test_further_files(save):
     assert (path / "tokenizer" / "vocab.txt").read_text() == "a b"
 
 
+def test_readable_by_whom_other_files_are(save):
+    """The weights have the permissions that files get here."""
+    path = save()
+    assert len({each.stat().st_mode for each in path.iterdir()}) == 1
+
+
 def test_saved_again_at_the_same_step(save):
     """A checkpoint of the same step replaces the older one as a whole."""
     save(5, model={"t": torch.zeros(3)}, loop={"old": 1})
