@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType] - untyped path
 
 from runtime._checkpoint_contents import CheckpointContents
@@ -57,6 +58,7 @@ def write_checkpoint(path: Path, snapshot: Snapshot, contents: CheckpointContent
         _write_model(folder, snapshot)
         _write_trees(folder, snapshot, contents)
         _write_texts(folder, contents)
+        shutil.copymode(folder / STATE, folder / MODEL)  # safetensors makes it the owner's alone
         if contents.extras is not None:
             contents.extras(folder)
         manifest = seal(folder, checkpoint_step(path))
@@ -69,7 +71,10 @@ def write_checkpoint(path: Path, snapshot: Snapshot, contents: CheckpointContent
 def _write_model(folder: Path, snapshot: Snapshot) -> None:
     tensors = {name: each.contiguous() for name, each in snapshot.model.items()}
     # As `safetensors.torch.save_model` does: removed name to the name that was kept.
-    save_file(tensors, folder / MODEL, metadata={**snapshot.tied, "format": "pt"})
+    try:
+        save_file(tensors, folder / MODEL, metadata={**snapshot.tied, "format": "pt"})
+    except SafetensorError as error:
+        raise OSError(f"{MODEL} cannot be written: {error}") from error
 
 
 def _write_trees(folder: Path, snapshot: Snapshot, contents: CheckpointContents) -> None:
@@ -93,7 +98,11 @@ _FILES: Final = {"optimizer": OPTIMIZER, "scheduler": SCHEDULER, "scaler": SCALE
 def _save(path: Path, tree: object) -> None:
     # Given a path, torch holds the interpreter while it writes; given a file, Python does not.
     with path.open("wb") as file:
-        torch.save(tree, file)
+        try:
+            torch.save(tree, file)
+        except RuntimeError as error:
+            # Torch fails again while it closes the archive, over what the disk had said.
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def _refuse_code(path: Path, name: str) -> None:

@@ -1,7 +1,6 @@
 """Loads checkpoints, this package's and Transformers', after making sure that they are whole."""
 
 import logging
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -14,7 +13,6 @@ from runtime._checkpoint_errors import (
     CheckpointNotFoundError,
     DamagedCheckpointError,
     MismatchedWeightsError,
-    UnsafeCheckpointError,
 )
 from runtime._checkpoint_files import (
     ARGUMENTS,
@@ -29,6 +27,7 @@ from runtime._checkpoint_files import (
 from runtime._checkpoint_folder import EPOCH_START
 from runtime._checkpoint_manifest import check_files, read_manifest
 from runtime._checkpoint_reading import (
+    check_archive,
     check_safetensors,
     read_json,
     read_tree,
@@ -79,10 +78,10 @@ def verify(path: Path) -> None:
         if name.endswith(".safetensors"):
             check_safetensors(path, name)
         else:
-            _check_archive(path, name)
+            check_archive(path, name)
     for name in (OPTIMIZER, SCHEDULER, SCALER, RNG):
         if (path / name).exists():
-            _check_archive(path, name)
+            check_archive(path, name)
     read_json(path, STATE)
 
 
@@ -159,21 +158,3 @@ def _read_rng(path: Path) -> tuple[RngState | None, RngState | None]:
         return RngState.from_dict(tree), RngState.from_dict(begun) if begun else None
     except (ValueError, AttributeError, TypeError) as error:
         raise DamagedCheckpointError(path, RNG, f"cannot be used: {error}") from error
-
-
-def _check_archive(path: Path, name: str) -> None:
-    """Check the checksums that torch keeps in its archives; files of before 2020 have none."""
-    try:
-        with zipfile.ZipFile(path / name) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise UnsafeCheckpointError(path, name, "is compressed, which torch never does")
-            broken = archive.testzip()
-    except zipfile.BadZipFile as error:
-        with (path / name).open("rb") as file:
-            if file.read(1) == b"\x80":  # a pickle without an archive around it; read when loaded
-                return
-        raise DamagedCheckpointError(path, name, f"is no archive of torch ({error})") from error
-    except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise DamagedCheckpointError(path, name, f"cannot be read ({error})") from error
-    if broken is not None:
-        raise DamagedCheckpointError(path, name, f"differs from what was written, in {broken}")

@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path, PurePath
 from typing import Any, Final, Protocol, TypeAlias, cast
@@ -23,6 +24,16 @@ from runtime._checkpoint_errors import (
 from runtime._checkpoint_files import MODEL, MODEL_INDEX, OLD_MODEL, OLD_MODEL_INDEX
 
 _FORMATS: Final = (MODEL, MODEL_INDEX, OLD_MODEL, OLD_MODEL_INDEX)
+
+_ZIP_ERRORS: Final = (
+    zipfile.BadZipFile,
+    OSError,
+    ValueError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
+"""What the standard library raises at a damaged archive."""
 
 Harmless: TypeAlias = Callable[..., Any] | tuple[Callable[..., Any], str]
 """A class or function that a file may name, with the name it goes by if that is another."""
@@ -129,6 +140,44 @@ def check_safetensors(path: Path, name: str) -> None:
         pass
 
 
+def check_archive(path: Path, name: str) -> None:
+    """Compare the checksums that torch keeps in its archives; a bare pickle has none.
+
+    Raises:
+        DamagedCheckpointError: They differ, or it is neither.
+        UnsafeCheckpointError: It is compressed.
+    """
+    file = path / name
+    if not zipfile.is_zipfile(file):
+        if _first_byte(file) != b"\x80":  # what every pickle begins with
+            raise DamagedCheckpointError(path, name, "is neither an archive of torch nor a pickle")
+        return
+    _refuse_compressed(path, name)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            broken = archive.testzip()
+    except _ZIP_ERRORS as error:
+        raise DamagedCheckpointError(path, name, f"cannot be read ({error})") from error
+    if broken is not None:
+        raise DamagedCheckpointError(path, name, f"differs from what was written, in {broken}")
+
+
+def _first_byte(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(1)
+
+
+def _refuse_compressed(path: Path, name: str) -> None:
+    """Keep a small file from taking a large memory."""
+    try:
+        with zipfile.ZipFile(path / name) as archive:
+            kinds = {entry.compress_type for entry in archive.infolist()}
+    except _ZIP_ERRORS:
+        return  # what is wrong with it, its reader will say
+    if kinds - {zipfile.ZIP_STORED}:
+        raise UnsafeCheckpointError(path, name, "is compressed, which torch never does")
+
+
 def _read_tensors(path: Path, name: str, device: torch.device) -> dict[str, torch.Tensor]:
     if not name.endswith(".safetensors"):
         return _checked_tensors(path, name, _unpickle(path, name, device, ()))
@@ -174,6 +223,7 @@ def _checked_tensors(path: Path, name: str, tree: object) -> dict[str, torch.Ten
 
 
 def _unpickle(path: Path, name: str, device: torch.device, also: Sequence[Harmless]) -> object:
+    _refuse_compressed(path, name)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(also)):
             warnings.simplefilter("ignore")  # torch talks of protocols; ours is the last word
