@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from typing import Any
+
 import torch
+
 from runtime._outputs import EvalLoopOutput, EvalPrediction
 
 
@@ -36,7 +38,7 @@ def run_evaluation(loader, step, options, *, after_batch):
             EvalPrediction(torch.cat(preds).numpy(), torch.cat(labs).numpy())
         )
     if losses:
-        metrics = {f"loss": torch.cat(losses).mean().item(), **metrics}
+        metrics = {"loss": torch.cat(losses).mean().item(), **metrics}
     return EvalLoopOutput(
         None,
         None,
