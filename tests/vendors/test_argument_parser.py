@@ -28,7 +28,7 @@ print(args.to_json_string())
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(not PYTHON, reason="HOTLOOP_HF_PYTHON names no interpreter with transformers")
 def test_a_command_line():
-    """Choices, optional values, lists, JSON objects and negated switches arrive; a dict does too."""
+    """Choices, optional values, lists, JSON objects and negated switches arrive, as do dicts."""
     line = (
         "--use_cpu --eval_strategy steps --eval_steps 10 --report_to jsonl --no_log_on_each_node "
         '--lr_scheduler_type cosine --lr_scheduler_kwargs {"num_cycles":0.25} --label_names a b '
