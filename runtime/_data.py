@@ -131,18 +131,6 @@ def move_to_device(batch: Any, device: torch.device) -> Any:  # noqa: ANN401 - n
     return batch
 
 
-def count_rows(batch: object) -> int:
-    """How many samples a batch holds: the length of its first tensor; 0 if it has none."""
-    if isinstance(batch, torch.Tensor):
-        return batch.shape[0] if batch.dim() else 0
-    parts: Iterable[object] = ()
-    if isinstance(batch, Mapping):
-        parts = cast("Mapping[object, object]", batch).values()
-    elif isinstance(batch, (list, tuple)):
-        parts = cast("list[object]", batch)
-    return next((rows for part in parts if (rows := count_rows(part))), 0)
-
-
 def count_labels(batches: list[Any], *, shifted: bool = False) -> torch.Tensor | None:
     """How many labels count in a group of batches, as a number on their device.
 

@@ -10,6 +10,7 @@ import torch
 from bus import Event
 from runtime._arguments import TrainingArguments
 from runtime._callback_handler import CallbackHandler
+from runtime._greedy_schedule import GreedyLR
 from runtime._label_smoothing import LabelSmoother
 from runtime._losses import LossSum
 from runtime._precision import Precision
@@ -23,7 +24,9 @@ Batch: TypeAlias = Any
 
 ComputeMetrics: TypeAlias = Callable[..., dict[str, float]]
 ComputeLoss: TypeAlias = Callable[..., torch.Tensor]
-Scheduler: TypeAlias = torch.optim.lr_scheduler.LRScheduler
+Scheduler: TypeAlias = (
+    torch.optim.lr_scheduler.LRScheduler | torch.optim.lr_scheduler.ReduceLROnPlateau | GreedyLR
+)
 PreprocessLogits: TypeAlias = Callable[[Any, Any], Any]
 
 
@@ -95,4 +98,5 @@ class TrainerBase:
     def announce(self, kind: type[Event], fields: Mapping[str, object] | None = None) -> None:
         """Publish an event if somebody wants it; only then it is built."""
         if self.run.wants(kind):
-            self.run.publish(kind(step=self.state.global_step, **(fields or {})))
+            values: dict[str, Any] = {"step": self.state.global_step, **(fields or {})}
+            self.run.publish(kind(**values))

@@ -11,11 +11,15 @@ from bus import Evaluated, Predicted, PredictionStepEnded
 from runtime._evaluation import EvaluationLoop, EvaluationOptions
 from runtime._evaluation_step import prediction_step
 from runtime._outputs import EvalLoopOutput, PredictionOutput, speed_metrics
-from runtime._trainer_base import Batch, TrainerBase
+from runtime._trainer_base import Batch
+from runtime._trainer_data import Loaders
+from runtime._trainer_logging import Logging
+from runtime._trainer_optimization import Optimization
 from runtime._trainer_setup import is_out_of_memory
+from runtime._trainer_steps import BatchSteps
 
 
-class Evaluation(TrainerBase):
+class Evaluation(BatchSteps, Loaders, Logging, Optimization):
     """The methods that run the model without training it."""
 
     _ignore_keys: list[str] | None = None
