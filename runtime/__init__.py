@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bus import register_sink
+    from runtime._collate import default_data_collator
     from runtime._device import CpuSnapshots, CudaSnapshots, HostValues, Snapshots
     from runtime._identity import Resume
     from runtime._metrics import Scalar
+    from runtime._outputs import EvalLoopOutput, EvalPrediction, PredictionOutput, TrainOutput
     from runtime._policies import EarlyStopping, Patience
     from runtime._run import Run
 
@@ -29,12 +31,17 @@ __all__ = [
     "CpuSnapshots",
     "CudaSnapshots",
     "EarlyStopping",
+    "EvalLoopOutput",
+    "EvalPrediction",
     "HostValues",
     "Patience",
+    "PredictionOutput",
     "Resume",
     "Run",
     "Scalar",
     "Snapshots",
+    "TrainOutput",
+    "default_data_collator",
     "register_sink",
 ]
 
@@ -42,12 +49,17 @@ _HOME = {
     "CpuSnapshots": "_device",
     "CudaSnapshots": "_device",
     "EarlyStopping": "_policies",
+    "EvalLoopOutput": "_outputs",
+    "EvalPrediction": "_outputs",
     "HostValues": "_device",
     "Patience": "_policies",
+    "PredictionOutput": "_outputs",
     "Resume": "_identity",
     "Run": "_run",
     "Scalar": "_metrics",
     "Snapshots": "_device",
+    "TrainOutput": "_outputs",
+    "default_data_collator": "_collate",
 }
 
 
