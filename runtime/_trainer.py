@@ -27,11 +27,12 @@ from runtime._precision import Precision
 from runtime._progress_callbacks import PrinterCallback, ProgressCallback
 from runtime._resume import Resumed, carried_losses, last_logged, place
 from runtime._run import Run
+from runtime._schedules import Scheduler
 from runtime._seeds import set_seed
 from runtime._signatures import can_return_loss, find_labels
 from runtime._state import TrainerControl, TrainerState
 from runtime._token_count import TokenCount, Which
-from runtime._trainer_base import ComputeLoss, ComputeMetrics, PreprocessLogits, Scheduler
+from runtime._trainer_base import ComputeLoss, ComputeMetrics, PreprocessLogits
 from runtime._trainer_checks import check_trainer
 from runtime._trainer_evaluation import Evaluation
 from runtime._trainer_run import TrainerRun

@@ -127,9 +127,10 @@ class Loaders(TrainerBase):
         return str(named[0]) if named else None
 
     def _eval_set(self, name: str) -> Any:  # noqa: ANN401 - anything with samples
-        sets = cast("Mapping[str, Any]", self.eval_dataset)
-        if not isinstance(sets, Mapping) or name not in sets:
-            known = ", ".join(sets) if isinstance(sets, Mapping) else "one without a name"
+        given = self.eval_dataset
+        sets = cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else {}
+        if name not in sets:
+            known = ", ".join(sets) or "none with a name"
             raise ValueError(f"there is no evaluation set {name!r}; there are: {known}")
         return sets[name]
 

@@ -8,8 +8,8 @@ from bus import Decision, Request
 from runtime._checkpoints import Checkpoints
 from runtime._greedy_schedule import GreedyLR
 from runtime._optimizers import create_optimizer, parameter_groups
-from runtime._schedules import create_scheduler
-from runtime._trainer_base import Scheduler, TrainerBase
+from runtime._schedules import Scheduler, create_scheduler
+from runtime._trainer_base import TrainerBase
 
 _BY_METRIC = (torch.optim.lr_scheduler.ReduceLROnPlateau, GreedyLR)
 """Schedulers that step with an evaluation's metric instead of with the optimizer."""
