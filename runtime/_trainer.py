@@ -240,7 +240,8 @@ class Trainer(Evaluation, Saving):
 
     def _train_once(self, checkpoint: LoadedCheckpoint | None) -> TrainOutput:
         loader = self.get_train_dataloader()
-        batches = len(loader) if has_length(loader) else None
+        sized: object = loader
+        batches = len(sized) if has_length(sized) else None
         plan = plan_training(
             self.args,
             batches=batches,

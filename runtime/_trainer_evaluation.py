@@ -44,8 +44,8 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
             long it took, and the epoch.
         """
         given = eval_dataset is not None
-        data = eval_dataset if given else self.eval_dataset
-        if isinstance(data, Mapping) and not hasattr(data, "column_names"):
+        data: object = eval_dataset if given else self.eval_dataset
+        if isinstance(data, Mapping):
             merged: dict[str, float] = {}
             for name, each in cast("Mapping[str, Any]", data).items():
                 part = each if given else name
@@ -153,7 +153,9 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
             compute_loss=compute_loss,
             forward=forward,
         )
-        return loss, logits, inputs[-1] if unnamed and not prediction_loss_only else labels
+        if unnamed and not prediction_loss_only:
+            labels = cast("list[Any]", inputs)[-1]
+        return loss, logits, labels
 
     def evaluate_in_training(self, *, best: bool) -> dict[str, float]:
         """Evaluate because training says so; what counts is in the flags afterwards.

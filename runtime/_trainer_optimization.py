@@ -87,7 +87,7 @@ class Optimization(TrainerBase):
     def step_plateau(self, metric: float) -> None:
         """Tell a schedule that follows a metric what it is."""
         if isinstance(self.lr_scheduler, _BY_METRIC):
-            self.lr_scheduler.step(metric)
+            self.lr_scheduler.step(metric)  # pyright: ignore[reportUnknownMemberType] - torch
 
     def apply_requests(self) -> None:
         """Take what was asked through the control channel: it sets the flags that callbacks set."""
