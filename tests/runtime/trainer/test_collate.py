@@ -85,13 +85,14 @@ def test_values(value, expected):
         ("label", np.float64(1.5), torch.tensor([1.5, 1.5])),
         ("label", torch.tensor(1, dtype=torch.int8), torch.tensor([1, 1])),
         ("label", torch.tensor(1.5, dtype=torch.float64), torch.tensor([1.5, 1.5])),
+        ("label", torch.tensor([1]), torch.tensor([1, 1])),
         ("label", torch.tensor([1, 2]), torch.tensor([[1, 2], [1, 2]])),
         ("label", [0, 1], torch.tensor([[0.0, 1.0], [0.0, 1.0]])),
         ("label_ids", [0, 1], torch.tensor([[0, 1], [0, 1]])),
         ("label_ids", [0.5, 1.0], torch.tensor([[0.5, 1.0], [0.5, 1.0]])),
         ("label_ids", torch.tensor([0, 1]), torch.tensor([[0, 1], [0, 1]])),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_labels(key, value, expected):
     """`label` and `label_ids` become `labels`: int64 for integers, float32 for all else."""
