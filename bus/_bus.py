@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from bus._control import Control
 from bus._deciders import Decider, Deciders, new_question
-from bus._deferred import DeferredMetrics, DeviceValues
+from bus._deferred import DeferredEvent, DeferredMetrics, DeviceEvent, DeviceValues
 from bus._errors import ClosedError
 from bus._event import Event, encode
 from bus._events import RunEnded
@@ -72,6 +72,7 @@ class Bus(Registrar):
         rank: This process's rank in the run.
         attempt: Which turn at the run this is.
         options: Latency, safety and memory.
+        held: Whether nothing may be published yet, until `begin` says where to keep it.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Bus(Registrar):
         rank: int = 0,
         attempt: int = 1,
         options: BusOptions | None = None,
+        held: bool = False,
     ) -> None:
         options = options or BusOptions()
         self.options = options
@@ -91,25 +93,9 @@ class Bus(Registrar):
             max_bytes=options.queue_bytes,
             on_full=options.on_full,
         )
-        self._journal = (
-            Journal(
-                journal_folder,
-                rank=rank,
-                attempt=attempt,
-                segment_bytes=options.segment_bytes,
-                buffer_bytes=options.buffer_bytes,
-                quota_bytes=options.quota_bytes,
-            )
-            if journal_folder is not None
-            else None
-        )
+        self._journal: Journal | None = None
         self._live = LiveLoop(self.control, self.publish)
-        self._outlets = Outlets(
-            journal_folder.parent if journal_folder is not None else None,
-            self._live,
-            self._tell_health,
-            deliver=options.deliver,
-        )
+        self._outlets = Outlets(self._live, self._tell_health, deliver=options.deliver)
         self._deciders = Deciders(self._live, self.control)
         self._rejected: dict[str, str] = {}
         self._rejected_count = 0
@@ -120,7 +106,6 @@ class Bus(Registrar):
         self._lock = threading.Lock()
         self._writer = Writer(
             self._inbox,
-            self._journal,
             self._live,
             self._deciders,
             interval=options.flush_interval,
@@ -128,13 +113,32 @@ class Bus(Registrar):
             device_limit=options.device_events,
             reject=self.reject,
         )
-        self._writer.start()
         # The hot path of `runtime.Run.log`: one bound method less on it.
         self.put_draft: Callable[[MetricsDraft], int] = (
-            self._write_draft
-            if options.durability == "write" and self._journal is not None
-            else self._inbox.put
+            self._write_draft if options.durability == "write" else self._inbox.put
         )
+        if not held:
+            self.begin(journal_folder, rank=rank, attempt=attempt)
+
+    def begin(self, journal_folder: Path | None, *, rank: int = 0, attempt: int = 1) -> None:
+        """Keep events from here on; once, and only if held.
+
+        Args:
+            journal_folder: Where to keep events; None for a bus without memory.
+            rank: This process's rank in the run.
+            attempt: Which turn at the run this is.
+        """
+        if journal_folder is not None:
+            self._journal = Journal(
+                journal_folder,
+                rank=rank,
+                attempt=attempt,
+                segment_bytes=self.options.segment_bytes,
+                buffer_bytes=self.options.buffer_bytes,
+                quota_bytes=self.options.quota_bytes,
+            )
+            self._outlets.run_dir = journal_folder.parent
+        self._writer.start(self._journal)
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether publishing an event of this class reaches anybody: live or the journal."""
@@ -173,6 +177,16 @@ class Bus(Registrar):
     ) -> None:
         """Put numbers on their way of which some are still on a device."""
         self._inbox.put(DeferredMetrics(made, step, host, keys, device))
+
+    def publish_late(self, made: float, series: str, device: DeviceEvent) -> None:
+        """Put an event on its way whose values are still on a device.
+
+        Args:
+            made: When it was made, in Unix seconds.
+            series: Whose order it keeps among others of the same series; no metric's name.
+            device: The event, on its way.
+        """
+        self._inbox.put(DeferredEvent(made, frozenset((series,)), device))
 
     def reject(self, key: str, reason: str) -> None:
         """Count a value that cannot be logged; name its key the first time."""
@@ -302,6 +316,11 @@ class Bus(Registrar):
     def hurry(self) -> None:
         """Have `close` wait for no destination any more; a signal handler may call it."""
         self._outlets.hurry()
+
+    @property
+    def has_subscribers(self) -> bool:
+        """Whether anybody subscribed so far."""
+        return bool(self._live.subscriptions)
 
     @property
     def is_live_thread(self) -> bool:

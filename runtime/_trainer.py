@@ -1,0 +1,423 @@
+"""`Trainer`, with the semantics of Transformers' Trainer on a loop that never waits."""
+
+import inspect
+import logging
+import os
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import torch
+
+from bus import Account, Outcome, Request, SubscriberFailed, TrainerInitialized
+from runtime._arguments import TrainingArguments
+from runtime._callback_handler import CallbackHandler
+from runtime._callback_states import restore_states
+from runtime._callbacks import TrainerCallback
+from runtime._checkpoint_contents import LoadedCheckpoint
+from runtime._callback_handler import DEFAULT_CALLBACKS
+from runtime._destinations import choose_sinks
+from runtime._flops import FlopCounter
+from runtime._label_smoothing import LabelSmoother
+from runtime._loop import TrainingLoop
+from runtime._losses import LossSum
+from runtime._metrics import error_text
+from runtime._outputs import TrainOutput
+from runtime._precision import Precision
+from runtime._progress_callbacks import PrinterCallback, ProgressCallback
+from runtime._resume import Resumed, carried_losses, last_logged, place
+from runtime._run import Run
+from runtime._seeds import set_seed
+from runtime._signatures import can_return_loss, find_labels
+from runtime._state import TrainerControl, TrainerState
+from runtime._token_count import TokenCount
+from runtime._trainer_base import ComputeLoss, ComputeMetrics, PreprocessLogits, Scheduler
+from runtime._trainer_checks import check_trainer
+from runtime._loaders import has_length
+from runtime._trainer_data import Loaders
+from runtime._trainer_evaluation import Evaluation
+from runtime._trainer_logging import Logging
+from runtime._trainer_optimization import Optimization
+from runtime._trainer_run import TrainerRun
+from runtime._trainer_saving import Saving, read_state, run_of
+from runtime._trainer_setup import (
+    accepts_loss_arguments,
+    compiled,
+    enable_gradient_checkpointing,
+    is_out_of_memory,
+    prepare_process,
+    run_settings,
+)
+from runtime._trainer_steps import BatchSteps
+from runtime._training_plan import TrainingPlan, plan_training
+
+if TYPE_CHECKING:
+    from bus import ReportTo
+
+log = logging.getLogger("runtime")
+
+
+class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
+    """Trains a module, with the arguments, hooks, flags and methods of Transformers' Trainer.
+
+    Each hook is an event on `trainer.run` too, logged numbers reach its sinks, and what is asked
+    through its control channel sets the flags that callbacks set. No step waits for a device, a
+    disk or a network. Use it as a context manager, or call `close`; an open run is closed at exit.
+
+    Not there: hyper-parameter search and DeepSpeed.
+
+    Args:
+        model: Any module. It gets a batch's mapping as keyword arguments (or its tuple as
+            positional ones) and returns its loss; see `compute_loss` for the other ways.
+        args: The settings; `TrainingArguments()` by default.
+        data_collator: Makes a batch of samples; `default_data_collator` by default.
+        train_dataset: Samples by index, or an iterable of them.
+        eval_dataset: The same to evaluate on, or several by name.
+        processing_class: What prepares the samples, such as a tokenizer; saved beside the model.
+        model_init: Makes the model anew for each `train`, instead of `model`.
+        compute_loss_func: Called with the model's outputs, the labels and `num_items_in_batch`.
+        compute_metrics: Makes an evaluation's metrics of an `EvalPrediction`.
+        callbacks: Added behind `DEFAULT_CALLBACKS`; classes or objects.
+        optimizers: An optimizer and a schedule to use instead of those the arguments name.
+        optimizer_cls_and_kwargs: A class of optimizers and its settings, instead of a name.
+        preprocess_logits_for_metrics: Called with an evaluation batch's logits and labels; what it
+            returns is kept instead of the logits.
+        sinks: Where to deliver the run, beside `args.report_to`: names or `bus.Sink` objects.
+        run: A run of your own to publish on; closing it is left to you. By default the trainer
+            makes one in `<output_dir>/runs`, goes on with it when training is resumed, and closes
+            it.
+
+    Raises:
+        ValueError: Arguments, model and data do not go together; the message says what to change.
+        TypeError: Something is of a kind that cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module | None = None,
+        args: TrainingArguments | None = None,
+        data_collator: Callable[[list[Any]], Any] | None = None,
+        train_dataset: Any = None,  # noqa: ANN401 - anything with samples
+        eval_dataset: Any = None,  # noqa: ANN401 - as above
+        processing_class: Any = None,  # noqa: ANN401 - a tokenizer of any library
+        model_init: Callable[[], torch.nn.Module] | None = None,
+        compute_loss_func: ComputeLoss | None = None,
+        compute_metrics: ComputeMetrics | None = None,
+        callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, Scheduler | None] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: PreprocessLogits | None = None,
+        *,
+        sinks: "ReportTo" = None,
+        run: Run | None = None,
+    ) -> None:
+        self.args = args = args if args is not None else TrainingArguments()
+        self.device = args.device
+        prepare_process(args)
+        self.model_init = model_init
+        self.model = self.model_wrapped = self._first_model(model)
+        self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
+        self.processing_class = processing_class
+        self.data_collator = data_collator
+        self.compute_loss_func, self.compute_metrics = compute_loss_func, compute_metrics
+        self.preprocess_logits_for_metrics = preprocess_logits_for_metrics
+        self.optimizer, self.lr_scheduler = optimizers
+        self.optimizer_cls_and_kwargs = optimizer_cls_and_kwargs
+        self._given_optimizers = optimizers
+        check_trainer(self)
+        self._examine_model()
+        self.is_in_train = False
+        self._train_batch_size = args.train_batch_size
+        self.control = TrainerControl()
+        self.state = TrainerState()
+        self._eval_loaders = {}
+        self._start_counting(None)
+        self.callback_handler = self._make_handler(callbacks)
+        self._owns_run = run is None
+        self._run = run if run is not None else self._plan_run(sinks)
+        self._checkpoints = self._make_checkpoints()
+        self.call_hook("on_init_end")
+        self._announce_init()
+
+    @property
+    def run(self) -> Run:
+        """Its events, journal and decisions; the trainer closes it unless it was handed in."""
+        return self._run
+
+    def train(
+        self,
+        resume_from_checkpoint: "str | os.PathLike[str] | bool | None" = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train until the end that the arguments give, or until a flag or a request stops it.
+
+        Args:
+            resume_from_checkpoint: A checkpoint's folder to go on from, or True for the newest one
+                in `output_dir` that is intact.
+            ignore_keys_for_eval: Keys of the model's outputs that evaluations leave out.
+
+        Returns:
+            The steps taken, the mean loss of those of this call, and the summary.
+
+        Raises:
+            ValueError: There is no such checkpoint, or the data and the arguments do not say when
+                to end.
+            CheckpointError: The checkpoint is damaged; the message names the file.
+        """
+        self.is_in_train = True
+        self._ignore_keys = ignore_keys_for_eval
+        try:
+            if self.model_init is not None:
+                set_seed(self.args.seed)
+                self._set_model(self._call_model_init())
+            checkpoint = self.find_checkpoint(resume_from_checkpoint)
+            self._begin_run(checkpoint)
+            return self._train_until_it_fits(checkpoint)
+        except BaseException as error:
+            self._fail(error)
+            raise
+        finally:
+            self.is_in_train = False
+
+    def handle_request(self, request: Request) -> None:
+        """Act on a request that took effect; override it for requests of your own kinds.
+
+        Called on the training thread for each request, ours included, whose flags are set already.
+        """
+
+    def add_callback(self, callback: TrainerCallback | type[TrainerCallback]) -> None:
+        """Add a callback behind the others; a class is made without arguments."""
+        self.callback_handler.add_callback(callback)
+
+    def pop_callback(
+        self, callback: TrainerCallback | type[TrainerCallback]
+    ) -> TrainerCallback | None:
+        """Remove and return a callback, the first of a class; None if there is none."""
+        return self.callback_handler.pop_callback(callback)
+
+    def remove_callback(self, callback: TrainerCallback | type[TrainerCallback]) -> None:
+        """Remove a callback, the first of a class."""
+        self.callback_handler.remove_callback(callback)
+
+    def is_world_process_zero(self) -> bool:
+        """Whether this is the first process of all."""
+        return self.args.process_index == 0
+
+    def is_local_process_zero(self) -> bool:
+        """Whether this is the first process of its machine."""
+        return self.args.local_process_index == 0
+
+    def close(self, outcome: Outcome | None = None) -> Account | None:
+        """Finish saving, and end the trainer's own run with its account; once is enough.
+
+        Args:
+            outcome: How it ended; by default what can be seen: stopped if training was ended before
+                its last step, otherwise finished.
+        """
+        self._checkpoints.close()
+        if not self._owns_run:
+            return None
+        early = self.control.should_training_stop and self.state.global_step < self.state.max_steps
+        return self._run.close(outcome or ("stopped" if early else None))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None and self._owns_run:
+            self._checkpoints.close()
+            self._run.close(error=error)
+        else:
+            self.close()
+
+    # Training, from the outside in.
+
+    def _train_until_it_fits(self, checkpoint: LoadedCheckpoint | None) -> TrainOutput:
+        """Train; if asked for, with smaller batches after each time the memory was too small."""
+        while True:
+            try:
+                return self._train_once(checkpoint)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not self.args.auto_find_batch_size or not is_out_of_memory(error):
+                    raise
+                self._shrink_batch(error)
+
+    def _train_once(self, checkpoint: LoadedCheckpoint | None) -> TrainOutput:
+        loader = self.get_train_dataloader()
+        batches = len(loader) if has_length(loader) else None
+        plan = plan_training(
+            self.args,
+            batches=batches,
+            samples=self.num_examples(loader) if batches is not None else None,
+            batch_size=self._train_batch_size,
+        )
+        self.state, resumed = self._starting_state(plan, checkpoint)
+        self._start_counting(resumed)
+        self._prepare_model(plan)
+        if resumed is not None:
+            self.load_training_state(resumed.checkpoint)
+        handler = self.callback_handler
+        handler.model, handler.optimizer = self.model, self.optimizer
+        handler.lr_scheduler, handler.train_dataloader = self.lr_scheduler, loader
+        self._feed = self.make_feed(loader)
+        return TrainingLoop(self, plan, self._feed, resumed).run()
+
+    def _starting_state(
+        self, plan: TrainingPlan, checkpoint: LoadedCheckpoint | None
+    ) -> tuple[TrainerState, Resumed | None]:
+        """The state that training begins with, and where a checkpoint lets it go on."""
+        state, resumed = TrainerState(), None
+        if checkpoint is not None:
+            state = read_state(checkpoint)
+            resumed = place(checkpoint, state, plan, self.args)
+            restore_states(self.callback_handler, state.stateful_callbacks)
+        state.compute_steps(self.args, plan.max_steps)
+        state.train_batch_size = self._train_batch_size
+        state.max_steps, state.num_train_epochs = plan.max_steps, plan.epochs
+        state.is_world_process_zero = self.is_world_process_zero()
+        state.is_local_process_zero = self.is_local_process_zero()
+        return state, resumed
+
+    def _start_counting(self, resumed: Resumed | None) -> None:
+        """Begin the sums of losses, operations and tokens, or go on with a checkpoint's."""
+        state, filtered = self.state, self.args.logging_nan_inf_filter
+        self._losses = LossSum(filtered=filtered)
+        self._total = LossSum(filtered=False)
+        self._last_logged = last_logged(resumed, state.global_step)
+        self._carried = carried_losses(resumed, self.device)
+        if self._carried is not None:
+            self._losses.restore(self._carried)
+        self._flos = 0.0
+        self._tokens = TokenCount(
+            self.args.include_num_input_tokens_seen,
+            getattr(self.model, "main_input_name", "input_ids"),
+            getattr(self.processing_class, "pad_token_id", None),
+            state.num_input_tokens_seen,
+        )
+
+    def _prepare_model(self, plan: TrainingPlan) -> None:
+        """Make optimizer and schedule, and what is called in the loop."""
+        args = self.args
+        if self.is_in_train and self._made_scheduler:
+            self.lr_scheduler, self._made_scheduler = None, False
+        self._precision = Precision(args, self.device)
+        if args.gradient_checkpointing:
+            enable_gradient_checkpointing(self.model, args.gradient_checkpointing_kwargs)
+        self.create_optimizer_and_scheduler(plan.max_steps)
+        self.model_wrapped = compiled(self.model, args) if args.torch_compile else self.model
+
+    def _shrink_batch(self, error: BaseException) -> None:
+        smaller = int(self._train_batch_size * 0.9)
+        if smaller < 1:
+            raise RuntimeError(
+                "the memory is too small even for a batch of 1; use a smaller model, shorter "
+                "samples, gradient_checkpointing=True or bf16=True"
+            ) from error
+        text = f"batches of {self._train_batch_size} do not fit into memory; again with {smaller}"
+        log.warning("%s", text)
+        self.run.alert("out of memory", text, step=self.state.global_step)
+        self._train_batch_size = smaller
+        if self.optimizer is not self._given_optimizers[0]:
+            self.optimizer = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _fail(self, error: BaseException) -> None:
+        """Training ends with an exception: tell the callbacks and the journal."""
+        try:
+            self.call_hook("on_exception", exception=error)
+        except Exception:  # the first exception is the one to hear of
+            log.exception("a callback failed while it was told of an exception")
+        self._checkpoints.wait(self._run.close_timeout)
+        if self._owns_run:
+            self._run.close(error=error)
+
+    # The parts that a trainer is made of.
+
+    def _first_model(self, model: torch.nn.Module | None) -> torch.nn.Module:
+        if (model is None) == (self.model_init is None):
+            given = "neither was given" if model is None else "both were given"
+            raise ValueError(f"Trainer needs either model or model_init, and {given}")
+        return self._placed(model if model is not None else self._call_model_init())
+
+    def _call_model_init(self) -> torch.nn.Module:
+        init = cast("Callable[..., torch.nn.Module]", self.model_init)
+        wants_trial = len(inspect.signature(init).parameters) == 1
+        return init(None) if wants_trial else init()
+
+    def _placed(self, model: torch.nn.Module) -> torch.nn.Module:
+        if not isinstance(model, torch.nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+            raise TypeError(f"model must be a torch.nn.Module, not {type(model).__qualname__}")
+        return model.to(self.device)
+
+    def _set_model(self, model: torch.nn.Module) -> None:
+        """Train another model from now on."""
+        self.model = self.model_wrapped = self._placed(model)
+        self._examine_model()
+        if self.optimizer is not self._given_optimizers[0]:
+            self.optimizer = None
+        self.callback_handler.model = self.model
+
+    def _examine_model(self) -> None:
+        """See what the model takes and returns."""
+        names = self.args.label_names
+        self.label_names = list(names) if names is not None else find_labels(type(self.model))
+        self.can_return_loss = can_return_loss(type(self.model))
+        self.model_accepts_loss_kwargs = accepts_loss_arguments(self.model)
+        smoothing = self.args.label_smoothing_factor
+        self.label_smoother = LabelSmoother(smoothing) if smoothing else None
+        self._flop_counter = FlopCounter(self.model)
+        self._precision = Precision(self.args, self.device)
+
+    def _make_handler(
+        self, callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None
+    ) -> CallbackHandler:
+        last = PrinterCallback if self.args.disable_tqdm else ProgressCallback
+        handler = CallbackHandler(
+            [*DEFAULT_CALLBACKS, *(callbacks or ())],
+            self.model,
+            self.processing_class,
+            self.optimizer,
+            self.lr_scheduler,
+        )
+        handler.add_callback(last)
+        if not self.args.raise_from_callbacks:
+            handler.isolate = self._report_callback
+        return handler
+
+    def _report_callback(self, callback: object, hook: str, error: Exception) -> None:
+        name = type(callback).__qualname__
+        log.error("%s.%s raised and training goes on", name, hook, exc_info=error)
+        self.run.publish(
+            SubscriberFailed(subscriber=f"{name}.{hook}", error=error_text(error), retired=False)
+        )
+
+    def _plan_run(self, sinks: "ReportTo") -> TrainerRun:
+        args, output = self.args, self.output_dir
+        chosen = [*choose_sinks(args.report_to), *choose_sinks(sinks)]
+        return TrainerRun(
+            args.run_name or output.resolve().name or "run",
+            project=args.project,
+            dir=output / "runs",
+            config=run_settings(self.model, args),
+            sinks=chosen,
+        )
+
+    def _announce_init(self) -> None:
+        event = TrainerInitialized()
+        if isinstance(self._run, TrainerRun) and not self._run.begun:
+            self._run.opening = (event,)
+        else:
+            self._run.publish(event)
+
+    def _begin_run(self, checkpoint: LoadedCheckpoint | None) -> None:
+        """Begin the run, or the next attempt at the run that made the checkpoint."""
+        if isinstance(self._run, TrainerRun):
+            folder = run_of(checkpoint) if checkpoint is not None else None
+            step = read_state(checkpoint).global_step if checkpoint is not None else None
+            self._run.begin(folder, step if folder is not None else None)

@@ -1,0 +1,259 @@
+"""What a trainer keeps: checkpoints, the best of them, and the finished model."""
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from bus import CheckpointSaved
+from runtime._callback_states import export_states
+from runtime._checkpoint_contents import CheckpointContents, LoadedCheckpoint, SavedCheckpoint
+from runtime._checkpoint_errors import CheckpointError, CheckpointNotFoundError
+from runtime._checkpoint_files import checkpoint_path
+from runtime._checkpoint_load import (
+    last_good_checkpoint,
+    load_checkpoint,
+    load_weights,
+)
+from runtime._checkpoints import Checkpoints
+from runtime._logs import SharedValues
+from runtime._losses import LossSum
+from runtime._pretrained import pretrained_files
+from runtime._data import EpochFeed
+from runtime._resume import DATA, EPOCH_OPEN, LAST_LOGGED, LOSSES
+from runtime._rng import RngState
+from runtime._state import TRAINER_STATE_NAME, TrainerState
+from runtime._token_count import SEEN, TokenCount
+from runtime._trainer_base import TrainerBase
+
+log = logging.getLogger("runtime")
+
+RUN_FILE = "run_path.txt"
+"""Names the run that made a checkpoint, relative to it if it lies in the same output directory."""
+
+
+class Saving(TrainerBase):
+    """The methods that write and read checkpoints and models."""
+
+    _checkpoints: Checkpoints
+    _losses: LossSum
+    _tokens: TokenCount
+    _last_logged: int
+    _epoch_start: RngState | None = None
+    _epoch_open: bool = False
+    _feed: EpochFeed | None = None
+
+    def save_model(self, output_dir: "str | os.PathLike[str] | None" = None) -> None:
+        """Write the model, its configuration, its tokenizer and the arguments; returns when done.
+
+        Args:
+            output_dir: Where; `args.output_dir` by default.
+        """
+        folder = Path(output_dir) if output_dir is not None else self.output_dir
+        write_model(
+            folder,
+            self.model.state_dict(),
+            arguments=self.args.to_json_string(),
+            extras=pretrained_files(self.model, self.processing_class),
+        )
+
+    def save_state(self) -> None:
+        """Write the state, with its history of logs, to `trainer_state.json` in `output_dir`."""
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        self.state.save_to_json(self.output_dir / TRAINER_STATE_NAME)
+
+    def save_checkpoint(self) -> Path:
+        """Take a checkpoint of this moment; it is written behind training's back.
+
+        Callbacks with an `on_save` of their own find it complete, so training waits for it then,
+        unless they say `reads_checkpoint = False`.
+
+        Returns:
+            Where it is, or will be in a moment.
+        """
+        self.store_flos()
+        step = self.state.global_step
+        path = checkpoint_path(self.output_dir, step)
+        best = self._note_best(step)
+        self.state.stateful_callbacks = export_states(self.callback_handler, self.control)
+        self._checkpoints.save(self._contents(), step=step, best=best)
+        if self._somebody_reads_checkpoints() and not self._checkpoints.wait():
+            log.warning("%s is not complete yet", path)
+        self.call_hook("on_save")
+        return path
+
+    def find_checkpoint(
+        self, wanted: "str | os.PathLike[str] | bool | None"
+    ) -> LoadedCheckpoint | None:
+        """Load the checkpoint to go on from; None to begin anew.
+
+        Args:
+            wanted: A folder, or True for the newest one in `output_dir` that is intact.
+
+        Raises:
+            CheckpointError: There is none, or it is damaged.
+        """
+        if wanted is None or wanted is False:
+            return None
+        self._checkpoints.wait()
+        if wanted is True:
+            found = last_good_checkpoint(self.output_dir)
+            if found is None:
+                raise CheckpointNotFoundError(
+                    self.output_dir, "there is no intact one to resume from; train without resuming"
+                )
+            checkpoint = load_checkpoint(found, device=self.device, verified=True)
+        else:
+            checkpoint = load_checkpoint(Path(wanted), device=self.device)
+        load_weights(self.model, checkpoint.model)
+        return checkpoint
+
+    def load_training_state(self, checkpoint: LoadedCheckpoint) -> None:
+        """Put optimizer, schedule and scaler where they stood."""
+        if checkpoint.optimizer is not None:
+            cast("torch.optim.Optimizer", self.optimizer).load_state_dict(checkpoint.optimizer)
+        if checkpoint.scheduler is not None and self.lr_scheduler is not None:
+            self.lr_scheduler.load_state_dict(checkpoint.scheduler)
+        scaler = self._precision.scaler
+        if scaler is not None and checkpoint.scaler is not None:
+            scaler.load_state_dict(checkpoint.scaler)
+
+    def note_epoch(self, start: RngState | None, *, is_open: bool) -> None:
+        """Remember how the current epoch began, and whether its end is still to come."""
+        self._epoch_start = start
+        self._epoch_open = is_open
+
+    def settle_checkpoints(self) -> None:
+        """At the end of training: load the best model and leave no more than was asked for."""
+        best, args = self.state.best_model_checkpoint, self.args
+        if best is None:
+            return
+        if args.load_best_model_at_end:
+            self._checkpoints.wait()
+            try:
+                weights = load_checkpoint(Path(best), device=self.device).model
+            except CheckpointError as error:
+                log.warning("the best model cannot be loaded, the last one stays: %s", error)
+            else:
+                load_weights(self.model, weights)
+        if args.save_total_limit == 1:
+            self._checkpoints.keep_only(Path(best))
+
+    def _contents(self) -> CheckpointContents:
+        state, args = self.state.snapshot(), self.args
+        late = self.run.take(self._tokens.on_device(None))
+        tokens = SharedValues(late) if late is not None else None
+
+        def text() -> str:
+            if tokens is not None:
+                state.num_input_tokens_seen = int(tokens.wait()[SEEN])
+            return state.to_json()
+
+        weights = self.model.state_dict(keep_vars=True)
+        arguments = args.to_json_string()
+        extras = self._checkpoint_extras()
+        if args.save_only_model:
+            return CheckpointContents(model=weights, state=text, arguments=arguments, extras=extras)
+        scaler = self._precision.scaler
+        losses, place = self._losses.peek(), self._feed.state_dict() if self._feed else None
+        return CheckpointContents(
+            model=weights,
+            state=text,
+            arguments=arguments,
+            optimizer=self.optimizer.state_dict() if self.optimizer is not None else None,
+            scheduler=self.lr_scheduler.state_dict() if self.lr_scheduler is not None else None,
+            scaler=scaler.state_dict() if scaler is not None else None,
+            rng=RngState.capture(),
+            epoch_start=self._epoch_start,
+            loop={
+                LAST_LOGGED: self._last_logged,
+                EPOCH_OPEN: self._epoch_open,
+                **({} if losses is None else {LOSSES: losses}),
+                **({} if place is None else {DATA: place}),
+            },
+            extras=extras,
+        )
+
+    def _checkpoint_extras(self) -> Callable[[Path], None]:
+        pretrained = pretrained_files(self.model, self.processing_class)
+        run = os.path.relpath(self.run.dir, self.output_dir)
+
+        def write(folder: Path) -> None:
+            (folder / RUN_FILE).write_text(run, encoding="utf-8")
+            if pretrained is not None:
+                pretrained(folder)
+
+        return write
+
+    def _note_best(self, step: int) -> Path | None:
+        """The best checkpoint, this one perhaps; remembered once it is saved."""
+        best = self.state.best_global_step
+        if best:
+            path = checkpoint_path(self.output_dir, best)
+            if best == step or path.is_dir():
+                self.state.best_model_checkpoint = str(path)
+        found = self.state.best_model_checkpoint
+        return Path(found) if found is not None else None
+
+    def _somebody_reads_checkpoints(self) -> bool:
+        return any(
+            getattr(each, "reads_checkpoint", True)
+            for each in self.callback_handler.overriding("on_save")
+        )
+
+    def _make_checkpoints(self) -> Checkpoints:
+        args = self.args
+        return Checkpoints(
+            self.output_dir,
+            limit=args.save_total_limit,
+            asynchronous=args.asynchronous_checkpoints,
+            complete=self._checkpoint_is_complete,
+            failed=self._checkpoint_failed,
+        )
+
+    def _checkpoint_is_complete(self, saved: SavedCheckpoint) -> None:
+        """Tell the bus; on the thread that wrote it."""
+        best = self.state.best_model_checkpoint
+        aliases = ("best",) if best is not None and Path(best) == saved.path else ()
+        measured = {"bytes": saved.size, "held_seconds": saved.held, "seconds": saved.seconds}
+        self.run.publish(CheckpointSaved(step=saved.step, path=str(saved.path), metrics=measured))
+        self.run.artifact(saved.path, kind="checkpoint", aliases=aliases, step=saved.step)
+
+    def _checkpoint_failed(self, path: Path, error: Exception) -> None:
+        log.error("%s could not be saved; training goes on without it: %s", path, error)
+        self.run.alert("checkpoint not saved", f"{path}: {error}")
+        self._failed_save = error
+
+    _failed_save: Exception | None = None
+
+
+def run_of(checkpoint: LoadedCheckpoint) -> Path | None:
+    """The folder of the run that made a checkpoint, if it still exists."""
+    try:
+        named = (checkpoint.path / RUN_FILE).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    folder = (checkpoint.path.parent / named).resolve()
+    return folder if (folder / "run.json").is_file() else None
+
+
+def read_state(checkpoint: LoadedCheckpoint) -> TrainerState:
+    """A checkpoint's state; a best checkpoint that is gone is named and forgotten.
+
+    Raises:
+        CheckpointError: It has none.
+    """
+    path = checkpoint.path / TRAINER_STATE_NAME
+    if not path.is_file():
+        raise CheckpointNotFoundError(
+            checkpoint.path, f"without {TRAINER_STATE_NAME} training cannot be resumed from it"
+        )
+    state = TrainerState.load_from_json(path)
+    best = state.best_model_checkpoint
+    if best is not None and not Path(best).is_dir():
+        log.warning("the best checkpoint so far, %s, is gone; it is forgotten", best)
+        state.best_model_checkpoint = None
+    return state
