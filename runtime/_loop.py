@@ -39,6 +39,7 @@ from bus import (
     TrainBegan,
     TrainEnded,
 )
+from runtime._data import count_rows
 from runtime._outputs import TrainOutput
 from runtime._rng import RngState
 from runtime._trainer_base import Batch
@@ -76,6 +77,7 @@ class TrainingLoop:
         self._resumed = resumed
         self._started = time.time()
         self._first_step = trainer.state.global_step
+        self._waited = feed.waited
         self._grad_norm: torch.Tensor | None = None
         self._learning_rate: float | None = None
         self._parameters = list(trainer.model.parameters())
@@ -122,6 +124,7 @@ class TrainingLoop:
                 last = index == len(group) - 1
                 self._accumulate(inputs, items, first=index == 0)
                 if last:
+                    self._tell_monitor(group)
                     self._step(epoch + (batch + 1) / self._plan.batches_per_epoch)
                 else:
                     trainer.call_hook("on_substep_end")
@@ -182,6 +185,8 @@ class TrainingLoop:
         self._grad_norm = trainer.clip_gradients(self._parameters)
         trainer.call_hook("on_pre_optimizer_step")
         trainer.announce(OptimizerStepBegan)
+        for watch in trainer.run.watches:
+            watch.sample(trainer.state.global_step + 1)
         stepped = trainer.step_optimizer(optimizer)
         trainer.call_hook("on_optimizer_step")
         trainer.announce(OptimizerStepEnded)
@@ -194,6 +199,20 @@ class TrainingLoop:
         trainer.call_hook("on_step_end")
         trainer.announce(StepEnded)
         self._log_evaluate_save()
+
+    def _tell_monitor(self, group: list[Batch]) -> None:
+        """What a step is worth and how long its data took, if somebody monitors the run."""
+        monitor = self._trainer.run.active_monitor
+        if monitor is None:
+            return
+        waited, self._waited = self._feed.waited - self._waited, self._feed.waited
+        monitor.waited(waited)
+        monitor.step(
+            self._trainer.state.global_step + 1,
+            samples=sum(count_rows(batch) for batch in group),
+            tokens=sum(self._trainer.count_tokens(batch) for batch in group),
+            flops=sum(self._trainer.floating_point_ops(batch) for batch in group),
+        )
 
     def _log_evaluate_save(self) -> None:
         """Always in this order; a flag set on the way still counts for what is behind it."""

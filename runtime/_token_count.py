@@ -42,11 +42,16 @@ class TokenCount:
         """Whether tokens are counted at all."""
         return self._which != "no"
 
+    def in_batch(self, inputs: object) -> int:
+        """Tokens of a micro-batch, padding included; 0 if there is no such input."""
+        tokens = _named(inputs).get(self._name)
+        return tokens.numel() if isinstance(tokens, torch.Tensor) else 0
+
     def add(self, inputs: object) -> None:
         """Count a micro-batch."""
         if self._which == "no":
             return
-        named = cast("Mapping[str, Any]", inputs) if isinstance(inputs, Mapping) else {}
+        named = _named(inputs)
         tokens = named.get(self._name)
         if not isinstance(tokens, torch.Tensor):
             self._warn(
@@ -99,3 +104,7 @@ class TokenCount:
         if not self._warned:
             self._warned = True
             log.warning("tokens are not counted as asked: %s", text)
+
+
+def _named(inputs: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", inputs) if isinstance(inputs, Mapping) else {}

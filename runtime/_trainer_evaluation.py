@@ -8,9 +8,9 @@ from typing import Any, cast
 import torch
 
 from bus import Evaluated, Predicted, PredictionStepEnded
-from runtime._evaluation import EvaluationOptions, run_evaluation
+from runtime._evaluation import EvaluationLoop, EvaluationOptions
+from runtime._evaluation_step import prediction_step
 from runtime._outputs import EvalLoopOutput, PredictionOutput, speed_metrics
-from runtime._predictions import prediction_step
 from runtime._trainer_base import Batch, TrainerBase
 from runtime._trainer_setup import is_out_of_memory
 
@@ -19,6 +19,7 @@ class Evaluation(TrainerBase):
     """The methods that run the model without training it."""
 
     _ignore_keys: list[str] | None = None
+    _batches_evaluated: int = 0
 
     def evaluate(
         self,
@@ -83,7 +84,7 @@ class Evaluation(TrainerBase):
             ignore_keys: Keys of the model's outputs to leave out of the predictions.
             metric_key_prefix: What the names of the metrics begin with.
         """
-        args = self.args
+        args, compute = self.args, self.compute_metrics
         loss_only = (
             args.prediction_loss_only if prediction_loss_only is None else prediction_loss_only
         )
@@ -91,21 +92,25 @@ class Evaluation(TrainerBase):
         self._cast_for_evaluation()
         model = self.model_wrapped if self.is_in_train else self.model
         model.eval()
-        return run_evaluation(
-            dataloader,
+        options = EvaluationOptions(
+            batch_size=args.eval_batch_size,
+            prefix=metric_key_prefix,
+            keeps_predictions=not (args.batch_eval_metrics and compute is not None),
+            accumulation_steps=args.eval_accumulation_steps,
+            by_batch=args.batch_eval_metrics,
+            joins=args.eval_do_concat_batches,
+            include=tuple(args.include_for_metrics),
+            main_input=getattr(self.model, "main_input_name", "input_ids"),
+        )
+        self._batches_evaluated = 0
+        loop = EvaluationLoop(
             lambda inputs: self.prediction_step(model, inputs, loss_only, ignore_keys),
-            EvaluationOptions(
-                prefix=metric_key_prefix,
-                loss_only=loss_only,
-                accumulation_steps=args.eval_accumulation_steps,
-                by_batch=args.batch_eval_metrics,
-                include=tuple(args.include_for_metrics),
-                compute_metrics=self.compute_metrics,
-                preprocess=self.preprocess_logits_for_metrics,
-                input_name=getattr(self.model, "main_input_name", "input_ids"),
-            ),
+            options,
+            compute_metrics=compute,
+            preprocess_logits=self.preprocess_logits_for_metrics,
             after_batch=self._after_prediction_step,
         )
+        return loop.run(dataloader)
 
     def prediction_step(
         self,
@@ -119,16 +124,32 @@ class Evaluation(TrainerBase):
         Returns:
             The loss, the logits and the labels, on the device; None for what there is not.
         """
-        return prediction_step(
+        inputs = self._prepare_inputs(inputs)
+        context = self.compute_loss_context_manager
+
+        def compute_loss(batch: Batch) -> tuple[torch.Tensor, Any]:
+            with context():
+                return cast(
+                    "tuple[torch.Tensor, Any]", self.compute_loss(model, batch, return_outputs=True)
+                )
+
+        def forward(batch: Batch) -> Any:  # noqa: ANN401 - models return anything
+            with context():
+                return self.forward(model, batch)
+
+        # A batch without names that a loss function is given ends with its labels.
+        unnamed = self.compute_loss_func is not None and isinstance(inputs, (tuple, list))
+        loss, logits, labels = prediction_step(
             model,
-            self._prepare_inputs(inputs),
-            label_names=self.label_names,
-            loss_only=prediction_loss_only,
+            inputs,
+            label_names=[] if unnamed else self.label_names,
+            returns_loss=unnamed or self.can_return_loss,
+            prediction_loss_only=prediction_loss_only,
             ignore_keys=ignore_keys,
-            can_return_loss=self.can_return_loss,
-            compute_loss=self.compute_loss,
-            context=self.compute_loss_context_manager,
+            compute_loss=compute_loss,
+            forward=forward,
         )
+        return loss, logits, inputs[-1] if unnamed and not prediction_loss_only else labels
 
     def evaluate_in_training(self, *, best: bool) -> dict[str, float]:
         """Evaluate because training says so; what counts is in the flags afterwards.
@@ -183,9 +204,10 @@ class Evaluation(TrainerBase):
         metrics |= speed_metrics(prefix, started, num_samples=samples, num_steps=steps)
         return metrics
 
-    def _after_prediction_step(self, batch: int) -> None:
+    def _after_prediction_step(self) -> None:
         self.call_hook("on_prediction_step")
-        self.announce(PredictionStepEnded, {"batch": batch})
+        self.announce(PredictionStepEnded, {"batch": self._batches_evaluated})
+        self._batches_evaluated += 1
 
     def _cast_for_evaluation(self) -> None:
         """Bring the model to the type of a full evaluation, outside of training only."""
@@ -209,7 +231,9 @@ class Evaluation(TrainerBase):
         if name not in metrics:
             raise KeyError(
                 f"metric_for_best_model={wanted!r} is not among the metrics of the evaluation: "
-                f"{', '.join(metrics)}; set it to one of them, or let compute_metrics return it"
+                f"{', '.join(metrics)}; set it to one of them, or let compute_metrics return it. "
+                f"There is a loss if a batch has all labels, {self.label_names or 'none known'}: "
+                "label_names=[...] says which of the model's inputs they are"
             )
         value = metrics[name]
         self.step_plateau(value)

@@ -35,6 +35,10 @@ class Logging(TrainerBase):
         self._flos += self.floating_point_ops(inputs)
         self._tokens.add(inputs)
 
+    def count_tokens(self, inputs: Batch) -> int:
+        """Tokens of a micro-batch, padding included; 0 for a model without tokens."""
+        return self._tokens.in_batch(inputs)
+
     def floating_point_ops(self, inputs: Batch) -> float:
         """Operations of one forward and backward pass; override it for a model of your own.
 

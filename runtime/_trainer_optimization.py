@@ -1,11 +1,12 @@
 """What a trainer does with gradients and learning rates."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 
 from bus import Decision
-from runtime._optimizers import create_optimizer
+from runtime._checkpoints import Checkpoints
+from runtime._optimizers import create_optimizer, parameter_groups
 from runtime._schedules import create_scheduler
 from runtime._trainer_base import Scheduler, TrainerBase
 
@@ -15,6 +16,9 @@ _BY_METRIC = (torch.optim.lr_scheduler.ReduceLROnPlateau,)
 
 class Optimization(TrainerBase):
     """The methods around the optimizer's step, and those that make optimizer and scheduler."""
+
+    optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None
+    _checkpoints: Checkpoints
 
     def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
         """Make both, as far as they were not given; override it for your own.
@@ -28,7 +32,12 @@ class Optimization(TrainerBase):
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer that the arguments name, unless one was given."""
         if self.optimizer is None:
-            self.optimizer = create_optimizer(model or self.model, self.args)
+            target = model or self.model
+            if self.optimizer_cls_and_kwargs is None:
+                self.optimizer = create_optimizer(target, self.args)
+            else:
+                kind, settings = self.optimizer_cls_and_kwargs
+                self.optimizer = kind(parameter_groups(target, self.args.weight_decay), **settings)
         return self.optimizer
 
     def create_scheduler(
@@ -64,6 +73,7 @@ class Optimization(TrainerBase):
 
     def step_optimizer(self, optimizer: torch.optim.Optimizer) -> bool:
         """Step it; tell whether it did, which only fp16 gradients may prevent."""
+        self._checkpoints.before_update()
         return self._precision.step(optimizer)
 
     def step_scheduler(self) -> None:

@@ -19,10 +19,11 @@ from runtime._checkpoint_load import (
     load_weights,
 )
 from runtime._checkpoints import Checkpoints
+from runtime._data import EpochFeed
 from runtime._logs import SharedValues
 from runtime._losses import LossSum
+from runtime._model_folder import write_model
 from runtime._pretrained import pretrained_files
-from runtime._data import EpochFeed
 from runtime._resume import DATA, EPOCH_OPEN, LAST_LOGGED, LOSSES
 from runtime._rng import RngState
 from runtime._state import TRAINER_STATE_NAME, TrainerState

@@ -50,7 +50,7 @@ class BatchSteps(TrainerBase):
         if parts > 1 and not self._loss_is_scaled(num_items_in_batch):
             loss = loss / parts
         self._precision.backward(loss)
-        return loss.detach()
+        return cast("torch.Tensor", loss.detach())
 
     def compute_loss(
         self,
@@ -82,7 +82,7 @@ class BatchSteps(TrainerBase):
         labels = None
         if self.compute_loss_func is not None or self.label_smoother is not None:
             inputs, labels = _without_labels(inputs)
-        outputs = self._forward(model, inputs, num_items_in_batch)
+        outputs = self.forward(model, inputs, num_items_in_batch)
         if self.compute_loss_func is not None:
             loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
         elif self.label_smoother is not None and labels is not None:
@@ -108,9 +108,13 @@ class BatchSteps(TrainerBase):
             )
         return move_to_device(inputs, self.device)
 
-    def _forward(
-        self, model: torch.nn.Module, inputs: Batch, num_items_in_batch: torch.Tensor | None
+    def forward(
+        self,
+        model: torch.nn.Module,
+        inputs: Batch,
+        num_items_in_batch: torch.Tensor | None = None,
     ) -> Any:  # noqa: ANN401 - models return anything
+        """Call a model with a batch: its mapping by keyword, its tuple by position."""
         if isinstance(inputs, Mapping):
             more = (
                 {"num_items_in_batch": num_items_in_batch}
