@@ -105,7 +105,9 @@ def make_trainer(library: Any, training: Training, notes: Notes) -> Any:
     callbacks = [make_recorder(library, notes)]
     if training.early_stopping is not None:
         callbacks.append(library.EarlyStoppingCallback(**training.early_stopping))
-    given = {"output_dir": OUTPUT, "report_to": "none", "use_cpu": True, "disable_tqdm": False}
+    # Absolute, because a run that nothing closes writes its last words from another folder.
+    output = str(Path(OUTPUT).absolute())
+    given = {"output_dir": output, "report_to": "none", "use_cpu": True, "disable_tqdm": False}
     trainer = Trainer(
         make_model(training.model),
         library.TrainingArguments(**{**given, **training.arguments}),
