@@ -73,7 +73,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
     def evaluation_loop(
         self,
         dataloader: Any,  # noqa: ANN401 - any iterable of batches
-        description: str,  # noqa: ARG002 - upstream's, for those who override it
+        description: str,
         prediction_loss_only: bool | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
@@ -99,11 +99,12 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         options = EvaluationOptions(
             batch_size=args.eval_batch_size,
             prefix=metric_key_prefix,
-            keeps_predictions=not (args.batch_eval_metrics and compute is not None),
+            keeps_predictions=not args.batch_eval_metrics or description == "Prediction",
             accumulation_steps=args.eval_accumulation_steps,
             by_batch=args.batch_eval_metrics,
             joins=args.eval_do_concat_batches,
             include=tuple(args.include_for_metrics),
+            drops_non_finite=args.logging_nan_inf_filter,
             main_input=getattr(self.model, "main_input_name", "input_ids"),
         )
         self._batches_evaluated = 0
