@@ -76,6 +76,9 @@ leave()
 INTERRUPTED = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit SIG_IGN
+# What measures coverage takes a lock in Python at every call. A KeyboardInterrupt between taking
+# and releasing it would keep it for ever, and every other thread that is measured would wait.
+sys.settrace(None)
 with start() as run:
     train(run)
     leave()
