@@ -101,6 +101,7 @@ from bus._hooks import (
     TrainerInitialized,
 )
 from bus._inbox import MetricsDraft, OnFull
+from bus._interrupts import deferred_interrupt
 from bus._lifetime import Closable, forget, track
 from bus._live import Body
 from bus._options import BusOptions, Deliver, Durability
@@ -330,6 +331,7 @@ __all__ = [
     "UnknownSinkError",
     "create_run_dir",
     "decode",
+    "deferred_interrupt",
     "encode",
     "find_run",
     "folder_name",

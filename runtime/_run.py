@@ -29,6 +29,7 @@ from bus import (
     RunStarted,
     Statistics,
     Subscription,
+    deferred_interrupt,
     forget,
     plain_mapping,
     track,
@@ -39,7 +40,6 @@ from runtime._device import Snapshots
 from runtime._ending import Ending, conclude, report_account
 from runtime._hot_path import MetricsLogger
 from runtime._identity import Resume, facts, identify, record_end
-from runtime._interrupts import deferred_interrupt
 
 if TYPE_CHECKING:
     from bus import ReportTo, Sink, SinkContext
@@ -340,6 +340,7 @@ class Run(MetricsLogger):
         if not self._warned_closed:
             self._warned_closed = True
             state = "in a forked child" if self._forked else "closed"
-            log.warning("run %r is %s; what is logged now is lost", self.name, state)
+            with deferred_interrupt():  # it could leave the log's lock taken
+                log.warning("run %r is %s; what is logged now is lost", self.name, state)
         self._bus.note_late()
         return True
