@@ -28,6 +28,8 @@ from bus import (
 )
 from sinks.mlflow import MlflowSink
 from tests.servers.journals import QUICK, write_attempt
+from tests.sinks.kill_trials import run_kill_trials
+from tests.vendors.mlflow_kills import destination
 from tests.vendors.mlflow_server import RealServer, find_python
 
 PYTHON = find_python()
@@ -315,6 +317,15 @@ def test_every_point_arrives_once_although_the_server_is_killed(tmp_path):
     assert found["status"] == "FINISHED"
     for k in range(5):
         assert history(found, f"m{k}") == [(n, str(float(n))) for n in range(800)]
+
+
+@pytest.mark.parametrize("victim", ["trainer", "delivery"])
+def test_every_point_is_there_once_although_the_sender_is_killed(server, victim):
+    """SIGKILL at random moments and resumes at earlier steps: none lost, none twice."""
+    trials = run_kill_trials(3, 20261121, victim, destination(server))
+
+    assert trials.failures == []
+    assert trials.kills == 3
 
 
 def delivered(run_dir):
