@@ -11,6 +11,7 @@ The log is benchmarks/results/soak.md.
 import argparse
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,8 @@ VICTIMS: tuple[Victim, ...] = ("trainer", "delivery")
 def main() -> int:
     """Run everything, write the log, and return 1 if anything failed."""
     options = parse()
+    # So that a server is not left behind by whoever ends this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     started = time.monotonic()
     rows = [
         kills(options.kills, options.seed, "interval"),
