@@ -42,6 +42,7 @@ from bus import (
     sink_context,
     sync_run,
 )
+from tests.waiting import eventually
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ATTEMPTS: Final = 3
@@ -168,7 +169,7 @@ def _finish(run_dir: Path, to: Destination) -> None:
     for each in info.attempts:
         each.outcome = each.outcome or "crashed"
     info.save(run_dir)
-    _until(lambda: not _owner_lives(run_dir, to), 60)
+    eventually(lambda: not _owner_lives(run_dir, to), 60)
     sink = _made(to.sink, to.settings)
     (account,) = sync_run(run_dir, [sink], pace=Pace(backoff=Backoff(ceiling=0.1)))
     assert account.complete, account
@@ -181,13 +182,6 @@ def _made(sink: str, settings: dict[str, str]) -> Sink:
 def _owner_lives(run_dir: Path, to: Destination) -> bool:
     cursor = list_cursors(run_dir).get(to.name)
     return cursor is not None and cursor.owner is not None and bool(cursor.owner.lives())
-
-
-def _until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the delivery process did not end"
-        time.sleep(0.01)
 
 
 def _compare_file(run_dir: Path) -> list[str]:
