@@ -169,7 +169,7 @@ def _finish(run_dir: Path, to: Destination) -> None:
     for each in info.attempts:
         each.outcome = each.outcome or "crashed"
     info.save(run_dir)
-    eventually(lambda: not _owner_lives(run_dir, to), 60)
+    eventually(lambda: not _owner_lives(run_dir, to), 300)  # what it gives itself
     sink = _made(to.sink, to.settings)
     (account,) = sync_run(run_dir, [sink], pace=Pace(backoff=Backoff(ceiling=0.1)))
     assert account.complete, account

@@ -10,9 +10,9 @@ from tests.vendors.mlflow_server import RealServer
 
 
 class SmallMlflow(MlflowSink):
-    """So small that a kill is likely to come while a request is under way."""
+    """Always a request under way, so that a kill is likely to come in the middle of one."""
 
-    limits = BatchLimits(events=50, age=0.0)
+    limits = BatchLimits(events=200, age=0.0)
 
 
 def destination(server: RealServer) -> Destination:
