@@ -1,6 +1,5 @@
 """`Run`: what a training loop of one's own needs of the bus, with tensors understood."""
 
-import contextlib
 import logging
 import os
 import sys
@@ -321,8 +320,12 @@ class Run(MetricsLogger):
         error: object = getattr(sys, "last_value", None)
         interactive = hasattr(sys, "ps1") or "IPython" in sys.modules
         failed = error if isinstance(error, BaseException) and not interactive else None
-        with contextlib.suppress(Exception, KeyboardInterrupt):  # nobody is left to hear of it
+        try:
             self.close(error=failed)
+        except KeyboardInterrupt:
+            return
+        except Exception:  # the other runs of this process are still to be closed
+            log.exception("the run %s could not be closed", self.dir)
 
     def forked(self) -> None:
         """This is a forked child, such as a DataLoader worker: the run belongs to the parent."""

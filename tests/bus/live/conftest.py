@@ -20,23 +20,6 @@ ROOT = Path(__file__).resolve().parents[3]
 AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 
-class Eventually(Protocol):
-    """Waits until a condition holds; fails when it does not within the seconds given."""
-
-    def __call__(self, condition: Callable[[], object], seconds: float = 10.0) -> None: ...
-
-
-@pytest.fixture
-def eventually() -> Eventually:
-    def wait(condition: Callable[[], object], seconds: float = 10.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, "the condition did not come true in time"
-            time.sleep(0.002)
-
-    return wait
-
-
 class Journal:
     """What is in the journal's files at this moment."""
 
