@@ -67,7 +67,7 @@ def _labels(key: str, samples: Sequence[Mapping[str, Any]]) -> torch.Tensor:
         stacked = _values(key, samples)
         if key == "label_ids" or label.numel() > 1:
             return stacked
-        return stacked.to(torch.float if label.is_floating_point() else torch.long)
+        return stacked.reshape(-1).to(torch.float if label.is_floating_point() else torch.long)
     sample = label[0] if key == "label_ids" else label
     integers = isinstance(sample, (int, np.integer))
     return _values(key, samples, torch.long if integers else torch.float)

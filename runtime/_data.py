@@ -116,6 +116,8 @@ def move_to_device(batch: Any, device: torch.device) -> Any:  # noqa: ANN401 - n
         A batch of the same structure.
     """
     if isinstance(batch, torch.Tensor):
+        if batch.device == device:  # a third of what `to` costs to find out the same
+            return batch
         # From pageable memory too: CUDA then stages the bytes before the call returns.
         return batch.to(device, non_blocking=device.type == "cuda")
     make = cast("Callable[[object], Any]", type(batch))
@@ -129,18 +131,6 @@ def move_to_device(batch: Any, device: torch.device) -> Any:  # noqa: ANN401 - n
         parts = [move_to_device(part, device) for part in cast("list[Any]", batch)]
         return getattr(make, "_make", make)(parts)  # named tuples take their parts one by one
     return batch
-
-
-def count_rows(batch: object) -> int:
-    """How many samples a batch holds: the length of its first tensor; 0 if it has none."""
-    if isinstance(batch, torch.Tensor):
-        return batch.shape[0] if batch.dim() else 0
-    parts: Iterable[object] = ()
-    if isinstance(batch, Mapping):
-        parts = cast("Mapping[object, object]", batch).values()
-    elif isinstance(batch, (list, tuple)):
-        parts = cast("list[object]", batch)
-    return next((rows for part in parts if (rows := count_rows(part))), 0)
 
 
 def count_labels(batches: list[Any], *, shifted: bool = False) -> torch.Tensor | None:

@@ -39,7 +39,7 @@ from bus import (
     TrainBegan,
     TrainEnded,
 )
-from runtime._data import count_rows
+from runtime._evaluation_store import batch_size_of
 from runtime._outputs import TrainOutput
 from runtime._rng import RngState
 from runtime._trainer_base import Batch
@@ -209,7 +209,7 @@ class TrainingLoop:
         monitor.waited(waited)
         monitor.step(
             self._trainer.state.global_step + 1,
-            samples=sum(count_rows(batch) for batch in group),
+            samples=sum(batch_size_of(batch) or 0 for batch in group),
             tokens=sum(self._trainer.count_tokens(batch) for batch in group),
             flops=sum(self._trainer.floating_point_ops(batch) for batch in group),
         )

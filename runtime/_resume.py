@@ -82,4 +82,4 @@ def last_logged(resumed: Resumed | None, step: int) -> int:
 def carried_losses(resumed: Resumed | None, device: torch.device) -> torch.Tensor | None:
     """The sum of losses since that entry; None if the checkpoint has none."""
     found = resumed.checkpoint.loop.get(LOSSES) if resumed is not None else None
-    return cast("torch.Tensor", found).to(device) if isinstance(found, torch.Tensor) else None
+    return found.to(device) if isinstance(found, torch.Tensor) else None

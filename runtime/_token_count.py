@@ -3,13 +3,15 @@
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import torch
 
 log = logging.getLogger("runtime")
 
-SEEN = "num_input_tokens_seen"
+Which: TypeAlias = Literal["no", "all", "non_padding"]
+
+SEEN: Final = "num_input_tokens_seen"
 
 
 class TokenCount:
@@ -26,9 +28,7 @@ class TokenCount:
         device: Tokens counted on the device, an integer tensor; None if there are none.
     """
 
-    def __init__(
-        self, which: Literal["no", "all", "non_padding"], name: str, padding: int | None, seen: int
-    ) -> None:
+    def __init__(self, which: Which, name: str, padding: int | None, seen: int) -> None:
         self.host = seen
         self.device: torch.Tensor | None = None
         self._which = which

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 
-from bus import Account, Outcome, Request, SubscriberFailed, TrainerInitialized
+from bus import Account, Outcome, SubscriberFailed, TrainerInitialized
 from runtime._arguments import TrainingArguments
 from runtime._callback_handler import DEFAULT_CALLBACKS, CallbackHandler
 from runtime._callback_states import restore_states
@@ -27,16 +27,14 @@ from runtime._precision import Precision
 from runtime._progress_callbacks import PrinterCallback, ProgressCallback
 from runtime._resume import Resumed, carried_losses, last_logged, place
 from runtime._run import Run
+from runtime._schedules import Scheduler
 from runtime._seeds import set_seed
 from runtime._signatures import can_return_loss, find_labels
 from runtime._state import TrainerControl, TrainerState
-from runtime._token_count import TokenCount
-from runtime._trainer_base import ComputeLoss, ComputeMetrics, PreprocessLogits, Scheduler
+from runtime._token_count import TokenCount, Which
+from runtime._trainer_base import ComputeLoss, ComputeMetrics, PreprocessLogits
 from runtime._trainer_checks import check_trainer
-from runtime._trainer_data import Loaders
 from runtime._trainer_evaluation import Evaluation
-from runtime._trainer_logging import Logging
-from runtime._trainer_optimization import Optimization
 from runtime._trainer_run import TrainerRun
 from runtime._trainer_saving import Saving, read_state, run_of
 from runtime._trainer_setup import (
@@ -47,7 +45,6 @@ from runtime._trainer_setup import (
     prepare_process,
     run_settings,
 )
-from runtime._trainer_steps import BatchSteps
 from runtime._training_plan import TrainingPlan, plan_training
 
 if TYPE_CHECKING:
@@ -56,7 +53,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("runtime")
 
 
-class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
+class Trainer(Evaluation, Saving):
     """Trains a module, with the arguments, hooks, flags and methods of Transformers' Trainer.
 
     Each hook is an event on `trainer.run` too, logged numbers reach its sinks, and what is asked
@@ -91,7 +88,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
         TypeError: Something is of a kind that cannot be used.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - upstream's order, which people rely on
         self,
         model: torch.nn.Module | None = None,
         args: TrainingArguments | None = None,
@@ -111,6 +108,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
         run: Run | None = None,
     ) -> None:
         self.args = args = args if args is not None else TrainingArguments()
+        args.check()  # people change arguments after making them
         self.device = args.device
         prepare_process(args)
         self.model_init = model_init
@@ -178,12 +176,6 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
         finally:
             self.is_in_train = False
 
-    def handle_request(self, request: Request) -> None:
-        """Act on a request that took effect; override it for requests of your own kinds.
-
-        Called on the training thread for each request, ours included, whose flags are set already.
-        """
-
     def add_callback(self, callback: TrainerCallback | type[TrainerCallback]) -> None:
         """Add a callback behind the others; a class is made without arguments."""
         self.callback_handler.add_callback(callback)
@@ -248,7 +240,8 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
 
     def _train_once(self, checkpoint: LoadedCheckpoint | None) -> TrainOutput:
         loader = self.get_train_dataloader()
-        batches = len(loader) if has_length(loader) else None
+        sized: object = loader
+        batches = len(sized) if has_length(sized) else None
         plan = plan_training(
             self.args,
             batches=batches,
@@ -293,7 +286,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
             self._losses.restore(self._carried)
         self._flos = 0.0
         self._tokens = TokenCount(
-            self.args.include_num_input_tokens_seen,
+            cast("Which", self.args.include_num_input_tokens_seen),
             getattr(self.model, "main_input_name", "input_ids"),
             getattr(self.processing_class, "pad_token_id", None),
             state.num_input_tokens_seen,
@@ -306,7 +299,10 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
             self.lr_scheduler, self._made_scheduler = None, False
         self._precision = Precision(args, self.device)
         if args.gradient_checkpointing:
-            enable_gradient_checkpointing(self.model, args.gradient_checkpointing_kwargs)
+            settings = args.gradient_checkpointing_kwargs
+            enable_gradient_checkpointing(
+                self.model, settings if isinstance(settings, dict) else None
+            )
         self.create_optimizer_and_scheduler(plan.max_steps)
         self.model_wrapped = compiled(self.model, args) if args.torch_compile else self.model
 

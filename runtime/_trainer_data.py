@@ -127,9 +127,12 @@ class Loaders(TrainerBase):
         return str(named[0]) if named else None
 
     def _eval_set(self, name: str) -> Any:  # noqa: ANN401 - anything with samples
-        sets = cast("Mapping[str, Any]", self.eval_dataset)
-        if not isinstance(sets, Mapping) or name not in sets:
-            known = ", ".join(sets) if isinstance(sets, Mapping) else "one without a name"
+        given: object = self.eval_dataset
+        sets: Mapping[str, Any] = {}
+        if isinstance(given, Mapping):
+            sets = cast("Mapping[str, Any]", given)
+        if name not in sets:
+            known = ", ".join(sets) or "none with a name"
             raise ValueError(f"there is no evaluation set {name!r}; there are: {known}")
         return sets[name]
 

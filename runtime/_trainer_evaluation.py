@@ -11,11 +11,15 @@ from bus import Evaluated, Predicted, PredictionStepEnded
 from runtime._evaluation import EvaluationLoop, EvaluationOptions
 from runtime._evaluation_step import prediction_step
 from runtime._outputs import EvalLoopOutput, PredictionOutput, speed_metrics
-from runtime._trainer_base import Batch, TrainerBase
+from runtime._trainer_base import Batch
+from runtime._trainer_data import Loaders
+from runtime._trainer_logging import Logging
+from runtime._trainer_optimization import Optimization
 from runtime._trainer_setup import is_out_of_memory
+from runtime._trainer_steps import BatchSteps
 
 
-class Evaluation(TrainerBase):
+class Evaluation(BatchSteps, Loaders, Logging, Optimization):
     """The methods that run the model without training it."""
 
     _ignore_keys: list[str] | None = None
@@ -40,8 +44,8 @@ class Evaluation(TrainerBase):
             long it took, and the epoch.
         """
         given = eval_dataset is not None
-        data = eval_dataset if given else self.eval_dataset
-        if isinstance(data, Mapping) and not hasattr(data, "column_names"):
+        data: object = eval_dataset if given else self.eval_dataset
+        if isinstance(data, Mapping):
             merged: dict[str, float] = {}
             for name, each in cast("Mapping[str, Any]", data).items():
                 part = each if given else name
@@ -69,7 +73,7 @@ class Evaluation(TrainerBase):
     def evaluation_loop(
         self,
         dataloader: Any,  # noqa: ANN401 - any iterable of batches
-        description: str,  # noqa: ARG002 - upstream's, for those who override it
+        description: str,
         prediction_loss_only: bool | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
@@ -95,11 +99,12 @@ class Evaluation(TrainerBase):
         options = EvaluationOptions(
             batch_size=args.eval_batch_size,
             prefix=metric_key_prefix,
-            keeps_predictions=not (args.batch_eval_metrics and compute is not None),
+            keeps_predictions=not args.batch_eval_metrics or description == "Prediction",
             accumulation_steps=args.eval_accumulation_steps,
             by_batch=args.batch_eval_metrics,
             joins=args.eval_do_concat_batches,
             include=tuple(args.include_for_metrics),
+            drops_non_finite=args.logging_nan_inf_filter,
             main_input=getattr(self.model, "main_input_name", "input_ids"),
         )
         self._batches_evaluated = 0
@@ -149,7 +154,9 @@ class Evaluation(TrainerBase):
             compute_loss=compute_loss,
             forward=forward,
         )
-        return loss, logits, inputs[-1] if unnamed and not prediction_loss_only else labels
+        if unnamed and not prediction_loss_only:
+            labels = cast("list[Any]", inputs)[-1]
+        return loss, logits, labels
 
     def evaluate_in_training(self, *, best: bool) -> dict[str, float]:
         """Evaluate because training says so; what counts is in the flags afterwards.

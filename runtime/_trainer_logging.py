@@ -81,8 +81,7 @@ class Logging(TrainerBase):
             start_time: When training began, in Unix seconds, for the tokens per second.
         """
         entry = logs if isinstance(logs, Logs) else Logs(logs)
-        if self.state.epoch is not None:
-            entry["epoch"] = self.state.epoch
+        entry["epoch"] = self.state.epoch
         if self._tokens.counts and SEEN not in entry:
             late = self._tokens.on_device(start_time)
             if late:

@@ -28,7 +28,7 @@ from runtime._resume import DATA, EPOCH_OPEN, LAST_LOGGED, LOSSES
 from runtime._rng import RngState
 from runtime._state import TRAINER_STATE_NAME, TrainerState
 from runtime._token_count import SEEN, TokenCount
-from runtime._trainer_base import TrainerBase
+from runtime._trainer_logging import Logging
 
 log = logging.getLogger("runtime")
 
@@ -36,7 +36,7 @@ RUN_FILE = "run_path.txt"
 """Names the run that made a checkpoint, relative to it if it lies in the same output directory."""
 
 
-class Saving(TrainerBase):
+class Saving(Logging):
     """The methods that write and read checkpoints and models."""
 
     _checkpoints: Checkpoints

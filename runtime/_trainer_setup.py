@@ -28,7 +28,8 @@ def prepare_process(args: "TrainingArguments") -> None:
 def compiled(model: torch.nn.Module, args: "TrainingArguments") -> torch.nn.Module:
     """The model under `torch.compile`, with the backend and mode of the arguments."""
     backend, mode = args.torch_compile_backend or "inductor", args.torch_compile_mode
-    return cast("torch.nn.Module", torch.compile(model, backend=backend, mode=mode))
+    made = torch.compile(model, backend=backend, mode=mode)  # pyright: ignore[reportUnknownMemberType] - torch
+    return cast("torch.nn.Module", made)
 
 
 def enable_gradient_checkpointing(

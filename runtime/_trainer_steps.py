@@ -143,7 +143,7 @@ def _without_labels(inputs: Batch) -> tuple[Batch, Any]:
     if isinstance(inputs, (tuple, list)) and len(cast("Sequence[Any]", inputs)) > 1:
         parts = cast("Sequence[Any]", inputs)
         return tuple(parts[:-1]), parts[-1]
-    return inputs, None
+    return cast("Batch", inputs), None
 
 
 def _logits(outputs: Any) -> torch.Tensor:  # noqa: ANN401 - models return anything
@@ -168,9 +168,9 @@ def _loss_of(outputs: Any, inputs: Batch) -> torch.Tensor:  # noqa: ANN401 - mod
     elif isinstance(outputs, (tuple, list)) and outputs:
         found = cast("Sequence[Any]", outputs)[0]
     else:
-        found = getattr(outputs, "loss", None)
+        found = getattr(cast("object", outputs), "loss", None)
     if not isinstance(found, torch.Tensor):
-        kind = type(outputs).__name__
+        kind = type(cast("object", outputs)).__name__
         raise ValueError(f"the model returned a {kind} without a loss tensor; {_LOSS_HELP}")  # noqa: TRY004 - the value is wrong, not its use
     if found.dim() and found.numel() != 1:
         raise ValueError(
