@@ -318,9 +318,9 @@ class Bus(Registrar):
         self._outlets.hurry()
 
     @property
-    def has_subscribers(self) -> bool:
-        """Whether anybody subscribed so far."""
-        return bool(self._live.subscriptions)
+    def has_listeners(self) -> bool:
+        """Whether there is any subscriber or decider."""
+        return bool(self._live.subscriptions or self._deciders.all)
 
     @property
     def is_live_thread(self) -> bool:

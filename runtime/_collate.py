@@ -134,9 +134,9 @@ class KeepColumns:
         if not isinstance(feature, dict):
             return feature
         sample = cast("dict[str, Any]", feature)
-        kept = {key: value for key, value in sample.items() if key in self._columns}
-        if len(kept) == len(sample):
+        if self._columns.issuperset(sample):
             return sample
+        kept = {key: value for key, value in sample.items() if key in self._columns}
         dropped = ", ".join(str(key) for key in sample if key not in kept)
         if not kept:
             raise ValueError(no_column_left(self._model, dropped, self._columns))

@@ -263,6 +263,11 @@ class Run(Monitored):
         """Whether publishing an event of this class reaches anybody; ask before building it."""
         return self._open and self._bus.wants(kind)
 
+    @property
+    def has_listeners(self) -> bool:
+        """Whether there is any subscriber or decider; without one, no live-only event is wanted."""
+        return self._bus.has_listeners
+
     @run_as_written
     def safe_point(self, step: int) -> Decision:
         """Read the decisions; call it between two steps, when stopping or saving is possible.

@@ -2,6 +2,7 @@
 
 import torch
 
+from runtime._device import HostValues
 from runtime._flops import FlopCounter
 from runtime._logs import Logs
 from runtime._losses import LossSum
@@ -68,7 +69,11 @@ class Logging(TrainerBase):
             device["grad_norm"] = grad_norm
         self.store_flos()
         names = [name for name in (*_ORDER, *device) if name in device or name in host]
-        self.log(Logs(host, device=self.run.take(device), order=names), started)
+        late = self.run.take(device)
+        if isinstance(late, HostValues):
+            host |= late.values()
+            late = None
+        self.log(Logs(host, device=late, order=dict.fromkeys(names)), started)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log numbers by name to callbacks, to `state.log_history` and to the bus.
