@@ -155,15 +155,19 @@ class TrainingLoop:
             self._trainer.note_epoch(RngState.capture(), is_open=True)
             self._feed.begin(epoch)
             return 0
-        resumed.rewind()
-        self._trainer.note_epoch(RngState.capture(), is_open=True)
         skipped = resumed.steps if resumed.skips else 0
+        if skipped:
+            resumed.rewind()
+        else:
+            resumed.restore_generators()
+        self._trainer.note_epoch(RngState.capture(), is_open=True)
         self._feed.begin(
             epoch,
             skip=skipped * self._args.gradient_accumulation_steps,
             state=resumed.data if skipped else None,
         )
-        resumed.restore_generators()
+        if skipped:
+            resumed.restore_generators()
         return skipped
 
     def _end_epoch(self) -> None:

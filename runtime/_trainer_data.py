@@ -147,9 +147,6 @@ class Loaders(TrainerBase):
             data,
             batch_size=self.args.eval_batch_size,
             sampler=self._get_eval_sampler(data),
-            # Drawing from the global generator would make training depend on how often it is
-            # evaluated, and a resumed training differ from an unbroken one.
-            generator=torch.Generator().manual_seed(self.args.seed),
         )
 
     def _loader(self, data: Any, **more: Any) -> DataLoader[Any]:  # noqa: ANN401 - what `build_loader` takes

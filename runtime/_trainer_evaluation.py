@@ -134,10 +134,12 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         context = self.compute_loss_context_manager
 
         def compute_loss(batch: Batch) -> tuple[torch.Tensor, Any]:
+            items = self.count_items([batch])
             with context():
-                return cast(
-                    "tuple[torch.Tensor, Any]", self.compute_loss(model, batch, return_outputs=True)
+                found = self.compute_loss(
+                    model, batch, return_outputs=True, num_items_in_batch=items
                 )
+            return cast("tuple[torch.Tensor, Any]", found)
 
         def forward(batch: Batch) -> Any:  # noqa: ANN401 - models return anything
             with context():
