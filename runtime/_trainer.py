@@ -25,7 +25,16 @@ from runtime._metrics import error_text
 from runtime._outputs import TrainOutput
 from runtime._precision import Precision
 from runtime._progress_callbacks import PrinterCallback, ProgressCallback
-from runtime._resume import Resumed, carried_losses, last_logged, place
+from runtime._resume import (
+    GRAD_NORM,
+    LAST_LOGGED,
+    LEARNING_RATE,
+    LOSSES,
+    Resumed,
+    kept_number,
+    kept_tensor,
+    place,
+)
 from runtime._run import Run
 from runtime._seeds import set_seed
 from runtime._signatures import can_return_loss, find_labels
@@ -256,7 +265,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
             samples=self.num_examples(loader) if batches is not None else None,
             batch_size=self._train_batch_size,
         )
-        self.state, resumed = self._starting_state(plan, checkpoint)
+        self.state, resumed = self._starting_state(plan, batches, checkpoint)
         self._start_counting(resumed)
         self._prepare_model(plan)
         if resumed is not None:
@@ -268,13 +277,20 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
         return TrainingLoop(self, plan, self._feed, resumed).run()
 
     def _starting_state(
-        self, plan: TrainingPlan, checkpoint: LoadedCheckpoint | None
+        self, plan: TrainingPlan, batches: int | None, checkpoint: LoadedCheckpoint | None
     ) -> tuple[TrainerState, Resumed | None]:
         """The state that training begins with, and where a checkpoint lets it go on."""
         state, resumed = TrainerState(), None
         if checkpoint is not None:
             state = read_state(checkpoint)
-            resumed = place(checkpoint, state, plan, self.args)
+            resumed = place(
+                checkpoint,
+                state,
+                plan,
+                self.args,
+                batch_size=self._train_batch_size,
+                batches=batches,
+            )
             restore_states(self.callback_handler, state.stateful_callbacks)
         state.compute_steps(self.args, plan.max_steps)
         state.train_batch_size = self._train_batch_size
@@ -288,8 +304,11 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
         state, filtered = self.state, self.args.logging_nan_inf_filter
         self._losses = LossSum(filtered=filtered)
         self._total = LossSum(filtered=False)
-        self._last_logged = last_logged(resumed, state.global_step)
-        self._carried = carried_losses(resumed, self.device)
+        logged = kept_number(resumed, LAST_LOGGED)
+        self._last_logged = state.global_step if logged is None else int(logged)
+        self._grad_norm = kept_tensor(resumed, GRAD_NORM, self.device)
+        self._learning_rate = kept_number(resumed, LEARNING_RATE)
+        self._carried = kept_tensor(resumed, LOSSES, self.device)
         if self._carried is not None:
             self._losses.restore(self._carried)
         self._flos = 0.0

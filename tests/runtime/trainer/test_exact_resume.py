@@ -1,0 +1,237 @@
+"""A training interrupted anywhere and resumed ends bit-equal to one that never was."""
+
+import contextlib
+import logging
+import random
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import runtime
+from bus import JournalReader, RunInfo, RunStarted
+from tests.runtime.trainer.resume_parts import (
+    Diverging,
+    Model,
+    Samples,
+    SeekableStream,
+    Stream,
+    Tokens,
+    differences,
+    masked,
+    outcome,
+)
+
+
+class Interruption(Exception):
+    """What a training is interrupted with."""
+
+
+class Interrupt(runtime.TrainerCallback):
+    """Raises at a hook's so-manieth call.
+
+    Attributes:
+        calls: How often each hook was called.
+    """
+
+    def __init__(self, hook="", call=0):
+        self.calls = {}
+        self._place = hook, call
+
+    def __getattribute__(self, name):
+        """Each hook of a callback counts, whichever there are."""
+        if not name.startswith("on_") or name == "on_exception":
+            return super().__getattribute__(name)
+        return lambda *_, **__: self._count(name)
+
+    def _count(self, hook):
+        self.calls[hook] = self.calls.get(hook, 0) + 1
+        if (hook, self.calls[hook]) == self._place:
+            raise Interruption(hook)
+
+
+class Restless(runtime.TrainerCallback, runtime.ExportableState):
+    """Draws random numbers in its hooks, and asks for things by a count of its own."""
+
+    def __init__(self):
+        self.count = 0
+
+    def state(self):
+        """The count."""
+        return {"args": {}, "attributes": {"count": self.count}}
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        """Draw."""
+        torch.rand(1)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Draw; ask for a log, an evaluation and a checkpoint now and then."""
+        random.random()  # noqa: S311 - no secret
+        self.count += 1
+        control.should_log |= self.count % 5 == 0
+        control.should_evaluate |= self.count % 4 == 0
+        control.should_save |= self.count % 4 == 0
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        """Draw."""
+        np.random.rand()  # noqa: NPY002 - as users do
+
+
+class ShortEpochs(runtime.TrainerCallback):
+    """Ends each epoch early."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """After three steps of it."""
+        control.should_epoch_stop = state.global_step % 3 == 0
+
+
+EPOCHS = {"logging_strategy": "epoch", "eval_strategy": "epoch", "save_strategy": "epoch"}
+BEST = {"metric_for_best_model": "loss", "save_strategy": "steps"}
+
+CASES = {
+    "plain": {},
+    "accumulation with a remainder": {"gradient_accumulation_steps": 3, "samples": 20},
+    "log and evaluate out of step with saving": {
+        "logging_steps": 5,
+        "save_steps": 2,
+        "eval_strategy": "steps",
+        "eval_steps": 3,
+    },
+    "epoch strategies": EPOCHS,
+    "logs at epochs, saves at steps": {**EPOCHS, "save_strategy": "steps", "save_steps": 4},
+    "ends within an epoch": {**EPOCHS, "save_strategy": "steps", "num_train_epochs": 1.5},
+    "grouped by length, drop last": {
+        "train_sampling_strategy": "group_by_length",
+        "length_column_name": "x",
+        "dataloader_drop_last": True,
+        "processing_class": "x",
+        "samples": 9,
+    },
+    "a stream": {"data": Stream, "max_steps": 9},
+    "a stream, accumulated": {
+        "data": Stream,
+        "max_steps": 9,
+        "gradient_accumulation_steps": 3,
+        "save_steps": 2,
+    },
+    "a stream, epoch strategies": {"data": Stream, "max_steps": 9, **EPOCHS},
+    "a stream, logs at epochs": {"data": Stream, "max_steps": 9, "logging_strategy": "epoch"},
+    "a seekable stream": {"data": SeekableStream, "max_steps": 9},
+    "two workers": {"dataloader_num_workers": 2},
+    "two workers on a stream": {"data": Stream, "max_steps": 9, "dataloader_num_workers": 2},
+    "a callback's own count": {"callbacks": [Restless], "eval_strategy": "steps"},
+    "epochs cut short": {"callbacks": [ShortEpochs], "num_train_epochs": 3, "save_steps": 1},
+    "stopping early": {
+        **BEST,
+        "callbacks": [lambda: runtime.EarlyStoppingCallback(2, 0.5)],
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "save_steps": 1,
+        "logging_strategy": "epoch",
+    },
+    "the best is saved": {
+        **BEST,
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "save_strategy": "best",
+        "load_best_model_at_end": True,
+    },
+    "plateau": {
+        **BEST,
+        "lr_scheduler_type": "reduce_lr_on_plateau",
+        "lr_scheduler_kwargs": {"patience": 0, "threshold": 0.5},
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+    },
+    "warm-up and a cosine": {"lr_scheduler_type": "cosine", "warmup_steps": 3, "optim": "sgd"},
+    "all tokens counted": {"model": Tokens, "include_num_input_tokens_seen": "all"},
+    "tokens counted by a mask": {
+        "model": Tokens,
+        "make": masked,
+        "include_num_input_tokens_seen": "non_padding",
+    },
+    "infinite losses filtered": {"model": Diverging, "logging_steps": 4},
+    "infinite losses shown": {"model": Diverging, "logging_nan_inf_filter": False},
+    "fp16 with its scaler": {"fp16": True},
+    "bf16": {"bf16": True},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """The models are too small to share."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def folder():
+    """A folder in memory, if the system has one: each checkpoint is synced to it."""
+    memory = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
+    made = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+    yield made
+    shutil.rmtree(made)
+
+
+def make(folder, case, *more):
+    """The trainer of a case; its callbacks come behind those given."""
+    case = dict(case)
+    data = case.pop("data", Samples)
+    samples = case.pop("samples", 8)
+    make_sample = {"make": case.pop("make")} if "make" in case else {}
+    callbacks = [each() for each in case.pop("callbacks", [])]
+    model = case.pop("model", Model)()
+    extra = {name: case.pop(name) for name in ("processing_class",) if name in case}
+    settings = {
+        "per_device_train_batch_size": 2,
+        "num_train_epochs": 2,
+        "learning_rate": 0.05,
+        "logging_steps": 2,
+        "save_steps": 3,
+        "disable_tqdm": True,
+        "use_cpu": True,
+    }
+    trainer = runtime.Trainer(
+        model,
+        runtime.TrainingArguments(str(folder), **{**settings, **case}),
+        train_dataset=data(samples, **make_sample),
+        eval_dataset=Samples(4, **make_sample),
+        callbacks=[*more, *callbacks],
+        **extra,
+    )
+    trainer.remove_callback(runtime.PrinterCallback)
+    return trainer
+
+
+def train(folder, case, *more, resume=False):
+    """Train a case to its end; return its trainer, closed."""
+    with make(folder, case, *more) as trainer:
+        trainer.train(resume_from_checkpoint=resume)
+    return trainer
+
+
+def interrupted(folder, case, hook, call):
+    """Train a case until a hook raises, then resume it; return the second trainer, closed."""
+    with contextlib.suppress(Interruption):
+        train(folder, case, Interrupt(hook, call))
+    return train(folder, case, Interrupt(), resume=any(folder.glob("checkpoint-*")))
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_every_step(case, folder):
+    """Weights, optimizer, schedule, scaler, logs, state and generators, whichever step it is."""
+    whole = train(folder / "whole", case, Interrupt())
+    steps = whole.state.global_step
+    unbroken = outcome(whole)
+    for step in range(1, steps + 1):
+        again = interrupted(folder / str(step), case, "on_step_end", step)
+
+        assert differences(unbroken, outcome(again)) == [], f"interrupted at step {step}"
+        count = len(again.model.seen)
+        assert again.model.seen == whole.model.seen[-count:]
+        assert step < 4 or count < len(whole.model.seen), "it did not resume"
