@@ -187,6 +187,8 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
             raise
         finally:
             self.is_in_train = False
+            if self._feed is not None:
+                self._feed.close()  # or its workers would live on
 
     def handle_request(self, request: Request) -> None:
         """Act on a request that took effect; override it for requests of your own kinds.

@@ -141,6 +141,17 @@ def masked(index):
     return {**augmented(index), "attention_mask": torch.arange(FEATURES) <= index % FEATURES}
 
 
+def ragged(index):
+    """A sample of a length of its own, which the model is not given."""
+    return {**augmented(index), "text": "word " * (index * 5 % 7)}
+
+
+class Names:
+    """A tokenizer's word for what has the length."""
+
+    model_input_names = ("text",)
+
+
 def outcome(trainer):
     """All that a training leaves behind, as text that is equal only for equal bits."""
     state, scaler = trainer.state, trainer._precision.scaler  # noqa: SLF001 - has no other way out
