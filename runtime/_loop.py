@@ -178,6 +178,7 @@ class TrainingLoop:
     def _step(self, epoch: float) -> None:
         """The optimizer's step and everything that hangs on it."""
         trainer, optimizer = self._trainer, cast("torch.optim.Optimizer", self._trainer.optimizer)
+        trainer.before_update()
         trainer.unscale_gradients()
         grad_norm = trainer.clip_gradients(self._parameters)
         trainer.call_hook("on_pre_optimizer_step")

@@ -180,6 +180,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
                 set_seed(self.args.seed)
                 self._set_model(self._call_model_init())
             checkpoint = self.find_checkpoint(resume_from_checkpoint)
+            self._train_batch_size = self._found_batch_size(checkpoint)
             self._begin_run(checkpoint)
             return self._train_until_it_fits(checkpoint)
         except BaseException as error:
@@ -331,6 +332,13 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
             enable_gradient_checkpointing(self.model, args.gradient_checkpointing_kwargs)
         self.create_optimizer_and_scheduler(plan.max_steps)
         self.model_wrapped = compiled(self.model, args) if args.torch_compile else self.model
+
+    def _found_batch_size(self, checkpoint: LoadedCheckpoint | None) -> int:
+        """Samples of a micro-batch: those asked for, or what an earlier attempt found to fit."""
+        found = None
+        if checkpoint is not None and self.args.auto_find_batch_size:
+            found = read_state(checkpoint).train_batch_size
+        return found or self._train_batch_size
 
     def _shrink_batch(self, error: BaseException) -> None:
         smaller = int(self._train_batch_size * 0.9)

@@ -127,6 +127,10 @@ class Saving(TrainerBase):
         """Remember which epoch it is, and the generators at its beginning once it has begun."""
         self._epoch, self._epoch_start = epoch, start
 
+    def before_update(self) -> None:
+        """Keep the next change of weights from a checkpoint that is still being copied."""
+        self._checkpoints.before_update()
+
     def settle_checkpoints(self) -> None:
         """At the end of training: load the best model and leave no more than was asked for."""
         best, args = self.state.best_model_checkpoint, self.args
