@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
 
-from runtime._trainer_base import Scheduler
+from runtime._schedules import Scheduler
 
 if TYPE_CHECKING:
     from runtime._trainer import Trainer

@@ -26,7 +26,7 @@ def checked_arguments(args: object) -> TrainingArguments:
         args = TrainingArguments()
     if not isinstance(args, TrainingArguments):
         hint = "(**args)" if isinstance(args, dict) else "(output_dir=...)"
-        kind = type(cast("object", args)).__qualname__
+        kind = type(args).__qualname__
         raise TypeError(f"args is a {kind}, not TrainingArguments; pass TrainingArguments{hint}")
     args.check()
     _check_folder(args.output_dir or "")
