@@ -263,6 +263,11 @@ class Run(Monitored):
         return self._open and self._bus.wants(kind)
 
     @property
+    def closed(self) -> bool:
+        """Whether it has ended, for this process at least."""
+        return not self._open
+
+    @property
     def has_listeners(self) -> bool:
         """Whether there is any subscriber or decider; without one, no live-only event is wanted."""
         return self._bus.has_listeners

@@ -146,8 +146,8 @@ class Trainer(Evaluation, Saving):
         self._eval_loaders = {}
         self._start_counting(None)
         self.callback_handler = self._make_handler(callbacks)
-        self._owns_run = run is None
-        self._run = run if run is not None else self._plan_run(sinks)
+        self._owns_run, self._given_sinks = run is None, sinks
+        self._run = run if run is not None else self._plan_run()
         self._checkpoints = self._make_checkpoints()
         self.call_hook("on_init_end")
         self._announce_init()
@@ -191,7 +191,11 @@ class Trainer(Evaluation, Saving):
             checkpoint = self.find_checkpoint(resume_from_checkpoint)
             self._train_batch_size = self._found_batch_size(checkpoint)
             self._begin_run(checkpoint)
-            return self._train_until_it_fits(checkpoint)
+            output = self._train_until_it_fits(checkpoint)
+            if isinstance(self._run, TrainerRun):
+                early = output.global_step < self.state.max_steps
+                self._run.expected = "stopped" if early else None
+            return output
         except BaseException as error:
             self._fail(error)
             raise
@@ -230,10 +234,7 @@ class Trainer(Evaluation, Saving):
                 its last step, otherwise finished.
         """
         self._checkpoints.close()
-        if not self._owns_run:
-            return None
-        early = self.control.should_training_stop and self.state.global_step < self.state.max_steps
-        return self._run.close(outcome or ("stopped" if early else None))
+        return self._run.close(outcome) if self._owns_run else None
 
     def __enter__(self) -> Self:
         return self
@@ -431,14 +432,14 @@ class Trainer(Evaluation, Saving):
             SubscriberFailed(subscriber=f"{name}.{hook}", error=error_text(error), retired=False)
         )
 
-    def _plan_run(self, sinks: "ReportTo") -> TrainerRun:
+    def _plan_run(self) -> TrainerRun:
         args, output = self.args, self.output_dir
-        chosen = [*choose_sinks(args.report_to), *choose_sinks(sinks)]
+        chosen = [*choose_sinks(args.report_to), *choose_sinks(self._given_sinks)]
         check_sinks(chosen)
         return TrainerRun(
             args.run_name or output.resolve().name or "run",
             project=args.project,
-            dir=output / "runs",
+            dir=(output / "runs").absolute(),
             config=run_settings(self.model, args),
             sinks=chosen,
         )
@@ -452,6 +453,9 @@ class Trainer(Evaluation, Saving):
 
     def _begin_run(self, checkpoint: LoadedCheckpoint | None) -> None:
         """Begin the run, or the next attempt at the run that made the checkpoint."""
+        if self._owns_run and self._run.closed:  # training failed, or the trainer was closed
+            self._run = self._plan_run()
+            self._announce_init()
         if isinstance(self._run, TrainerRun):
             folder = run_of(checkpoint) if checkpoint is not None else None
             step = read_state(checkpoint).global_step if checkpoint is not None else None

@@ -20,6 +20,8 @@ class TrainerRun(Run):
     _begins_at_once: ClassVar[bool] = False
     opening: tuple[Event, ...] = ()
     """What is published first, as soon as the run has begun."""
+    expected: Outcome | None = None
+    """How it ends if nobody says otherwise, also where nobody closes it before the exit."""
 
     @property
     def begun(self) -> bool:
@@ -63,4 +65,6 @@ class TrainerRun(Run):
             self._open = False
             forget(self)
             return None
+        if error is None:
+            outcome = outcome or self.expected
         return super().close(outcome, error=error, timeout=timeout)

@@ -21,7 +21,9 @@ from runtime._checkpoint_load import (
     last_good_checkpoint,
     load_checkpoint,
     load_weights,
+    verify,
 )
+from runtime._checkpoint_reading import read_weights
 from runtime._checkpoints import Checkpoints
 from runtime._data import EpochFeed
 from runtime._logs import SharedValues
@@ -145,20 +147,23 @@ class Saving(Logging):
         self._checkpoints.before_update()
 
     def settle_checkpoints(self) -> None:
-        """At the end of training: load the best model and leave no more than was asked for."""
+        """At the end of training: load the best model and leave no more than was asked for.
+
+        Everything is on the disk when it returns, for whoever looks there after `train`.
+        """
         best, args = self.state.best_model_checkpoint, self.args
-        if best is None:
-            return
-        if args.load_best_model_at_end:
-            self._checkpoints.wait()
-            try:
-                weights = load_checkpoint(Path(best), device=self.device).model
-            except CheckpointError as error:
-                log.warning("the best model cannot be loaded, the last one stays: %s", error)
-            else:
-                load_weights(self.model, weights)
-        if args.save_total_limit == 1:
+        if best is not None and args.save_total_limit == 1:
             self._checkpoints.keep_only(Path(best))
+        self._checkpoints.wait()
+        if best is None or not args.load_best_model_at_end:
+            return
+        try:
+            verify(Path(best))
+            weights = read_weights(Path(best), device=self.device)
+        except CheckpointError as error:
+            log.warning("the best model cannot be loaded, the last one stays: %s", error)
+        else:
+            load_weights(self.model, weights)
 
     def _contents(self) -> CheckpointContents:
         state, args = self.state.snapshot(), self.args
