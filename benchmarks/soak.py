@@ -1,10 +1,11 @@
 """`make soak`: the long counts behind the promises, written down with commit, seeds and failures.
 
-    python benchmarks/soak.py [--kills 200] [--delivery-kills 100] [--factor 20] [--seed N]
+    python benchmarks/soak.py [--kills 200] [--delivery-kills 100] [--training-kills 100]
+                              [--factor 20] [--seed N]
 
-Kills trainers at random moments in both durability modes, and trainers and delivery processes in
-the middle of delivering; repeats early stopping, and runs the property tests with many more
-examples. The log is benchmarks/results/soak.md.
+Kills trainers at random moments in both durability modes, trainers and delivery processes in the
+middle of delivering, and trainings that are resumed each time; repeats early stopping, and runs the
+property tests with many more examples. The log is benchmarks/results/soak.md.
 """
 
 import argparse
@@ -32,6 +33,7 @@ def main() -> int:
         kills(options.kills, options.seed + 1, "write"),
         delivery_kills(options.delivery_kills, options.seed + 2, "trainer"),
         delivery_kills(options.delivery_kills, options.seed + 3, "delivery"),
+        training_kills(options.training_kills, options.seed + 4),
         tests("early stopping, 50 seeded runs", "tests/bus/live", "fifty_seeded", 1),
     ]
     if options.factor:
@@ -53,6 +55,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=200, help="SIGKILLs in each durability mode")
     parser.add_argument(
         "--delivery-kills", type=int, default=100, help="SIGKILLs of trainers, and of deliverers"
+    )
+    parser.add_argument(
+        "--training-kills", type=int, default=100, help="SIGKILLs of trainings that are resumed"
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     parser.add_argument(
@@ -76,6 +81,15 @@ def delivery_kills(count: int, seed: int, victim: str) -> Row:
     trials: Callable[..., list[str]] = load("tests/sinks/kill_trials.py").run_kill_trials
     failures = trials(count, seed, victim)
     return f"SIGKILL of the {victim} while delivering", f"{count} trials, seed {seed}", failures
+
+
+def training_kills(count: int, seed: int) -> Row:
+    """Kill trainings and resume them; see tests/runtime/trainer/training_kills.py."""
+    trials: Callable[..., list[str]] = load(
+        "tests/runtime/trainer/training_kills.py"
+    ).run_kill_trials
+    failures = trials(count, seed)
+    return "SIGKILL of a training, resumed to the end", f"{count} kills, seed {seed}", failures
 
 
 def tests(what: str, folder: str, keyword: str, factor: int) -> Row:

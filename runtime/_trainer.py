@@ -11,14 +11,14 @@ import torch
 
 from bus import Account, Outcome, Request, SubscriberFailed, TrainerInitialized
 from runtime._arguments import TrainingArguments
-from runtime._callback_handler import CallbackHandler
+from runtime._callback_handler import DEFAULT_CALLBACKS, CallbackHandler
 from runtime._callback_states import restore_states
 from runtime._callbacks import TrainerCallback
 from runtime._checkpoint_contents import LoadedCheckpoint
-from runtime._callback_handler import DEFAULT_CALLBACKS
 from runtime._destinations import choose_sinks
 from runtime._flops import FlopCounter
 from runtime._label_smoothing import LabelSmoother
+from runtime._loaders import has_length
 from runtime._loop import TrainingLoop
 from runtime._losses import LossSum
 from runtime._metrics import error_text
@@ -42,7 +42,6 @@ from runtime._state import TrainerControl, TrainerState
 from runtime._token_count import TokenCount
 from runtime._trainer_base import ComputeLoss, ComputeMetrics, PreprocessLogits, Scheduler
 from runtime._trainer_checks import check_trainer
-from runtime._loaders import has_length
 from runtime._trainer_data import Loaders
 from runtime._trainer_evaluation import Evaluation
 from runtime._trainer_logging import Logging

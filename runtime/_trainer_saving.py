@@ -19,10 +19,10 @@ from runtime._checkpoint_load import (
     load_weights,
 )
 from runtime._checkpoints import Checkpoints
+from runtime._data import EpochFeed
 from runtime._logs import SharedValues
 from runtime._losses import LossSum
 from runtime._pretrained import pretrained_files
-from runtime._data import EpochFeed
 from runtime._resume import DATA, GRAD_NORM, LAST_LOGGED, LEARNING_RATE, LOSSES, EpochPlace
 from runtime._rng import RngState
 from runtime._state import TRAINER_STATE_NAME, TrainerState

@@ -154,7 +154,7 @@ class Names:
 
 def outcome(trainer):
     """All that a training leaves behind, as text that is equal only for equal bits."""
-    state, scaler = trainer.state, trainer._precision.scaler  # noqa: SLF001 - has no other way out
+    state, scaler = trainer.state, trainer._precision.scaler
     history = [
         {name: value for name, value in entry.items() if not name.endswith(MEASURED)}
         for entry in state.log_history
@@ -169,7 +169,7 @@ def outcome(trainer):
         "scaler": bits(scaler.state_dict() if scaler is not None else None),
         "log history": json.dumps(history, indent=1, sort_keys=True),
         "state": json.dumps(kept, indent=1, sort_keys=True),
-        "generators": bits(runtime._rng.RngState.capture().to_dict()),  # noqa: SLF001 - all of them
+        "generators": bits(runtime._rng.RngState.capture().to_dict()),
     }
 
 
@@ -196,6 +196,8 @@ def differences(one, other):
 
 
 def _first_difference(one, other):
-    place = next((at for at, pair in enumerate(zip(one, other, strict=False)) if len({*pair}) > 1), 0)
+    place = next(
+        (at for at, pair in enumerate(zip(one, other, strict=False)) if len({*pair}) > 1), 0
+    )
     around = slice(max(0, place - 120), place + 80)
     return f"{one[around]!r} became {other[around]!r}"
