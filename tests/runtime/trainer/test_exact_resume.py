@@ -28,7 +28,7 @@ from tests.runtime.trainer.resume_parts import (
 )
 
 
-class Interruption(Exception):
+class InterruptionError(Exception):
     """What a training is interrupted with."""
 
 
@@ -42,10 +42,10 @@ class Interrupt(runtime.TrainerCallback):
     def __init__(self, step=None):
         self._step = step
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, _args, state, _control, **_):
         """Before the step is logged, evaluated or saved."""
         if state.global_step == self._step:
-            raise Interruption
+            raise InterruptionError
 
 
 class Restless(runtime.TrainerCallback, runtime.ExportableState):
@@ -58,12 +58,12 @@ class Restless(runtime.TrainerCallback, runtime.ExportableState):
         """The count."""
         return {"args": {}, "attributes": {"count": self.count}}
 
-    def on_epoch_begin(self, args, state, control, **kwargs):
+    def on_epoch_begin(self, _args, _state, _control, **_):
         """Draw."""
         torch.rand(1)
         np.random.rand()  # noqa: NPY002 - as users do
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, _args, _state, control, **_):
         """Draw; ask for a log, an evaluation and a checkpoint now and then."""
         random.random()  # noqa: S311 - no secret
         self.count += 1
@@ -75,7 +75,7 @@ class Restless(runtime.TrainerCallback, runtime.ExportableState):
 class ShortEpochs(runtime.TrainerCallback):
     """Ends each epoch early."""
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, _args, state, control, **_):
         """After three steps of it."""
         control.should_epoch_stop = state.global_step % 3 == 0
 
@@ -217,7 +217,7 @@ def test_every_step(case, folder):
     whole = train(folder / "whole", case)
     parts = folder / "parts"
     for step in range(1, whole.state.global_step + 1):
-        with pytest.raises(Interruption):
+        with pytest.raises(InterruptionError):
             train(parts, case, Interrupt(step), resume=any(parts.glob("checkpoint-*")))
     last = train(parts, case, resume=True)
 
@@ -260,7 +260,7 @@ class InterruptHook(runtime.TrainerCallback):
     def _interrupt(self, *_, **__):
         self._calls += 1
         if self._calls == self._at:
-            raise Interruption
+            raise InterruptionError
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -274,7 +274,7 @@ def test_every_hook(hook, folder):
         "save_steps": 2,
     }
     whole = train(folder / "whole", case)
-    with pytest.raises(Interruption):
+    with pytest.raises(InterruptionError):
         train(folder / "parts", case, InterruptHook(hook))
     last = train(folder / "parts", case, resume=any(folder.glob("parts/checkpoint-*")))
 
@@ -284,7 +284,7 @@ def test_every_hook(hook, folder):
 def test_a_damaged_checkpoint_is_named_and_passed_over(folder, caplog):
     """The one before it serves, and the end is the same."""
     whole = train(folder / "whole", {})
-    with pytest.raises(Interruption):
+    with pytest.raises(InterruptionError):
         train(folder / "parts", {}, Interrupt(8))
     newest = folder / "parts" / "checkpoint-6"
     content = bytearray((newest / "optimizer.pt").read_bytes())
@@ -301,7 +301,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(folder, caplog):
 
 def test_the_journal_shows_the_next_attempt(folder):
     """Of the same run: it says from which step, and what the first did beyond it is superseded."""
-    with pytest.raises(Interruption):
+    with pytest.raises(InterruptionError):
         train(folder, {"logging_steps": 1}, Interrupt(5))
     begun = Recorder()
     with make(folder, {"logging_steps": 1}) as trainer:
@@ -328,7 +328,7 @@ def order(epoch):
 def test_data_is_not_skipped_if_so_wanted(folder):
     """The epoch's samples begin anew, as upstream's do, and generators go on."""
     case = {"ignore_data_skip": True}
-    with pytest.raises(Interruption):
+    with pytest.raises(InterruptionError):
         train(folder, case, Interrupt(7))
     shutil.rmtree(folder / "checkpoint-6")
     again = train(folder, case, resume=True)
@@ -341,7 +341,7 @@ def test_data_is_not_skipped_if_so_wanted(folder):
 def test_a_seekable_stream_is_not_read_again(folder):
     """It goes where it was without making the samples before."""
     case = {"data": SeekableStream, "max_steps": 8, "num_train_epochs": 1}
-    with pytest.raises(Interruption):
+    with pytest.raises(InterruptionError):
         train(folder, case, Interrupt(4))
     again = train(folder, case, resume=True)
 
@@ -381,7 +381,7 @@ def test_a_batch_size_that_was_found_to_fit_is_kept(folder):
     case = {"model": Small, "auto_find_batch_size": True, "per_device_train_batch_size": 4}
     case = {**case, "max_steps": 6, "save_steps": 2}
     whole = train(folder / "whole", case)
-    with pytest.raises(Interruption):
+    with pytest.raises(InterruptionError):
         train(folder / "parts", case, Interrupt(5))
     last = train(folder / "parts", case, resume=True)
 
