@@ -337,7 +337,9 @@ class Trainer(Evaluation, Saving):
     def _fail(self, error: BaseException) -> None:
         """Training ends with an exception: tell the callbacks and the journal."""
         try:
-            self.call_hook("on_exception", exception=error)
+            self.callback_handler.on_exception(
+                self.args, self.state, self.control, exception=error
+            )
         except Exception:  # the first exception is the one to hear of
             log.exception("a callback failed while it was told of an exception")
         self._checkpoints.wait(self._run.close_timeout)
