@@ -213,7 +213,7 @@ def part_of_it():
         "other optimizer",
         lambda: {"arguments": {"optim": "sgd"}},
         MismatchedStateError,
-        "does not fit the SGD of this training: it has no dampening, momentum, nesterov",
+        "does not fit the SGD of this training: it has no dampening, momentum, so another class",
         FITTING,
     ),
     (
