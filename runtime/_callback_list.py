@@ -16,9 +16,9 @@ from runtime._state import TrainerControl, TrainerState
 if TYPE_CHECKING:
     from torch.nn import Module
     from torch.optim import Optimizer
-    from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
     from runtime._arguments import TrainingArguments
+    from runtime._schedules import Scheduler
 
 log = logging.getLogger("runtime")
 
@@ -58,7 +58,7 @@ class CallbackList:
         model: "Module | None",
         processing_class: object,
         optimizer: "Optimizer | None",
-        lr_scheduler: "LRScheduler | ReduceLROnPlateau | None",
+        lr_scheduler: "Scheduler | None",
     ) -> None:
         self.callbacks: list[TrainerCallback] = []
         self.model = model

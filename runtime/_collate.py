@@ -74,7 +74,7 @@ def _labels(key: str, samples: Sequence[Mapping[str, Any]]) -> torch.Tensor:
         stacked = _values(key, samples)
         if key == "label_ids" or label.numel() > 1:
             return stacked
-        return stacked.to(torch.float if label.is_floating_point() else torch.long)
+        return stacked.reshape(-1).to(torch.float if label.is_floating_point() else torch.long)
     sample = label[0] if key == "label_ids" else label
     integers = isinstance(sample, (int, np.integer))
     return _values(key, samples, torch.long if integers else torch.float)
@@ -141,9 +141,9 @@ class KeepColumns:
         if not isinstance(feature, dict):
             return feature
         sample = cast("dict[str, Any]", feature)
-        kept = {key: value for key, value in sample.items() if key in self._columns}
-        if len(kept) == len(sample):
+        if self._columns.issuperset(sample):
             return sample
+        kept = {key: value for key, value in sample.items() if key in self._columns}
         dropped = ", ".join(str(key) for key in sample if key not in kept)
         if not kept:
             raise ValueError(no_column_left(self._model, dropped, self._columns))

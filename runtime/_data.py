@@ -116,6 +116,8 @@ def move_to_device(batch: Any, device: torch.device) -> Any:  # noqa: ANN401 - n
         A batch of the same structure.
     """
     if isinstance(batch, torch.Tensor):
+        if batch.device == device:  # a third of what `to` costs to find out the same
+            return batch
         # From pageable memory too: CUDA then stages the bytes before the call returns.
         return batch.to(device, non_blocking=device.type == "cuda")
     make = cast("Callable[[object], Any]", type(batch))

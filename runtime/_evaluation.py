@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, cast
 import torch
 
 from runtime._evaluation_step import Prediction
-from runtime._evaluation_store import Collected, CollectedLosses, batch_size_of, mean_loss
+from runtime._evaluation_store import Collected, CollectedLosses, batch_size_of
 from runtime._loaders import has_length
 from runtime._outputs import EvalLoopOutput, EvalPrediction, denumpify
 
@@ -98,8 +98,7 @@ class EvaluationLoop:
             if every is not None and (index + 1) % every == 0:
                 self._to_host()
         predictions, labels = self._predictions.arrays(), self._labels.arrays()
-        losses = self._losses.arrays()
-        metrics = self._final_metrics(predictions, labels, losses)
+        metrics = self._final_metrics(predictions, labels)
         return EvalLoopOutput(predictions, labels, metrics, _count(loader, seen))
 
     def _with_last(self, loader: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
@@ -149,12 +148,12 @@ class EvaluationLoop:
         for collected in (self._losses, self._predictions, self._labels, self._inputs):
             collected.to_host()
 
-    def _final_metrics(self, predictions: Any, labels: Any, losses: Any) -> dict[str, float]:  # noqa: ANN401 - arrays
+    def _final_metrics(self, predictions: Any, labels: Any) -> dict[str, float]:  # noqa: ANN401 - arrays
         options, compute = self._options, self._compute_metrics
         found = self._metrics
         complete = predictions is not None and labels is not None
         if compute is not None and complete and not options.by_batch:
-            more = self._more(inputs=self._inputs.arrays(), losses=losses)
+            more = self._more(inputs=self._inputs.arrays(), losses=self._losses.arrays())
             found = compute(EvalPrediction(predictions, labels, **more))
         elif found is None:
             found = {}
@@ -164,7 +163,7 @@ class EvaluationLoop:
                 'numbers by name, such as {"accuracy": 0.9}'
             )
         metrics = dict(cast("Mapping[str, Any]", found))
-        loss = mean_loss(losses, drops_non_finite=options.drops_non_finite)
+        loss = self._losses.mean(drops_non_finite=options.drops_non_finite)
         if loss is not None:
             metrics[f"{options.prefix}_loss"] = loss
         return _prefixed(denumpify(metrics), f"{options.prefix}_")

@@ -89,21 +89,21 @@ class CollectedLosses:
             return None
         return np.concatenate(self._arrays) if self._joins else self._arrays
 
+    def mean(self, *, drops_non_finite: bool) -> float | None:
+        """The mean over all samples; None if there are none.
 
-def mean_loss(losses: Any, *, drops_non_finite: bool) -> float | None:  # noqa: ANN401 - as `arrays` gave them
-    """The mean over all samples; None if there are none.
-
-    Args:
-        losses: What `CollectedLosses.arrays` gave.
-        drops_non_finite: Whether samples without a finite loss count, unless none has one.
-    """
-    if losses is None:
-        return None
-    numbers: Any = np.concatenate(losses) if type(losses) is list else losses
-    if drops_non_finite:
+        Args:
+            drops_non_finite: Whether samples without a finite loss count for nothing, unless no
+                sample has one.
+        """
+        self.to_host()
+        if not self._arrays:
+            return None
+        numbers = np.concatenate(self._arrays)
         finite = np.isfinite(numbers)
-        numbers = numbers[finite] if finite.any() else numbers
-    return float(numbers.mean())
+        if drops_non_finite and finite.any():
+            numbers = numbers[finite]
+        return float(numbers.mean())
 
 
 def batch_size_of(batch: object) -> int | None:

@@ -24,6 +24,7 @@ the summary; the best model; hook: train_end
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -31,6 +32,7 @@ import torch
 from bus import (
     EpochBegan,
     EpochEnded,
+    Event,
     OptimizerStepBegan,
     OptimizerStepEnded,
     StepBegan,
@@ -78,6 +80,7 @@ class TrainingLoop:
         self._started = time.time()
         self._first_step = trainer.state.global_step
         self._waited = feed.waited
+        self._heard = False
         self._grad_norm: torch.Tensor | None = None
         self._learning_rate: float | None = None
         self._parameters = list(trainer.model.parameters())
@@ -132,7 +135,7 @@ class TrainingLoop:
                     self._step(epoch + (batch + 1) / self._plan.batches_per_epoch)
                 else:
                     trainer.call_hook("on_substep_end")
-                    trainer.announce(SubstepEnded, {"substep": index + 1})
+                    self._announce(SubstepEnded, {"substep": index + 1})
                 if trainer.control.should_epoch_stop or trainer.control.should_training_stop:
                     if not last:
                         self._zero_gradients()  # an unfinished step is dropped, never leaked
@@ -152,15 +155,19 @@ class TrainingLoop:
             self._trainer.note_epoch(RngState.capture(), is_open=True)
             self._feed.begin(epoch)
             return 0
-        resumed.rewind()
-        self._trainer.note_epoch(RngState.capture(), is_open=True)
         skipped = resumed.steps if resumed.skips else 0
+        if skipped:
+            resumed.rewind()
+        else:
+            resumed.restore_generators()
+        self._trainer.note_epoch(RngState.capture(), is_open=True)
         self._feed.begin(
             epoch,
             skip=skipped * self._args.gradient_accumulation_steps,
             state=resumed.data if skipped else None,
         )
-        resumed.restore_generators()
+        if skipped:
+            resumed.restore_generators()
         return skipped
 
     def _end_epoch(self) -> None:
@@ -175,7 +182,8 @@ class TrainingLoop:
         trainer = self._trainer
         if first:
             trainer.call_hook("on_step_begin")
-            trainer.announce(StepBegan)
+            self._heard = trainer.run.has_listeners
+            self._announce(StepBegan)
         model = trainer.model_wrapped
         if not model.training:
             model.train()
@@ -188,12 +196,12 @@ class TrainingLoop:
         trainer.unscale_gradients()
         self._grad_norm = trainer.clip_gradients(self._parameters)
         trainer.call_hook("on_pre_optimizer_step")
-        trainer.announce(OptimizerStepBegan)
+        self._announce(OptimizerStepBegan)
         for watch in trainer.run.watches:
             watch.sample(trainer.state.global_step + 1)
         stepped = trainer.step_optimizer(optimizer)
         trainer.call_hook("on_optimizer_step")
-        trainer.announce(OptimizerStepEnded)
+        self._announce(OptimizerStepEnded)
         self._learning_rate = trainer.learning_rate()
         if stepped:
             trainer.step_scheduler()
@@ -201,8 +209,13 @@ class TrainingLoop:
         trainer.state.global_step += 1
         trainer.state.epoch = epoch
         trainer.call_hook("on_step_end")
-        trainer.announce(StepEnded)
+        self._announce(StepEnded)
         self._log_evaluate_save()
+
+    def _announce(self, kind: type[Event], fields: Mapping[str, object] | None = None) -> None:
+        """Publish an event of a step, which is live-only: there is nobody without a listener."""
+        if self._heard:
+            self._trainer.announce(kind, fields)
 
     def _tell_monitor(self, group: list[Batch]) -> None:
         """What a step is worth and how long its data took, if somebody monitors the run."""

@@ -27,11 +27,12 @@ from runtime._precision import Precision
 from runtime._progress_callbacks import PrinterCallback, ProgressCallback
 from runtime._resume import Resumed, carried_losses, last_logged, place
 from runtime._run import Run
+from runtime._schedules import Scheduler
 from runtime._seeds import set_seed
 from runtime._signatures import can_return_loss, find_labels
 from runtime._state import TrainerControl, TrainerState
 from runtime._token_count import TokenCount, Which
-from runtime._trainer_base import ComputeLoss, ComputeMetrics, PreprocessLogits, Scheduler
+from runtime._trainer_base import ComputeLoss, ComputeMetrics, PreprocessLogits
 from runtime._trainer_checks import check_trainer
 from runtime._trainer_evaluation import Evaluation
 from runtime._trainer_given import (
@@ -251,7 +252,8 @@ class Trainer(Evaluation, Saving):
 
     def _train_once(self, checkpoint: LoadedCheckpoint | None) -> TrainOutput:
         loader = self.get_train_dataloader()
-        batches = len(loader) if has_length(loader) else None
+        sized: object = loader
+        batches = len(sized) if has_length(sized) else None
         plan = plan_training(
             self.args,
             batches=batches,
@@ -337,9 +339,8 @@ class Trainer(Evaluation, Saving):
     def _fail(self, error: BaseException) -> None:
         """Training ends with an exception: tell the callbacks and the journal."""
         try:
-            self.callback_handler.on_exception(
-                self.args, self.state, self.control, exception=error
-            )
+            # No flag matters any more, so this hook gives none back.
+            self.callback_handler.on_exception(self.args, self.state, self.control, exception=error)
         except Exception:  # the first exception is the one to hear of
             log.exception("a callback failed while it was told of an exception")
         self._checkpoints.wait(self._run.close_timeout)

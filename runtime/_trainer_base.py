@@ -10,11 +10,11 @@ import torch
 from bus import Event
 from runtime._arguments import TrainingArguments
 from runtime._callback_handler import CallbackHandler
-from runtime._greedy_schedule import GreedyLR
 from runtime._label_smoothing import LabelSmoother
 from runtime._losses import LossSum
 from runtime._precision import Precision
 from runtime._run import Run
+from runtime._schedules import Scheduler
 from runtime._state import TrainerControl, TrainerState
 
 log = logging.getLogger("runtime")
@@ -24,9 +24,6 @@ Batch: TypeAlias = Any
 
 ComputeMetrics: TypeAlias = Callable[..., dict[str, float]]
 ComputeLoss: TypeAlias = Callable[..., torch.Tensor]
-Scheduler: TypeAlias = (
-    torch.optim.lr_scheduler.LRScheduler | torch.optim.lr_scheduler.ReduceLROnPlateau | GreedyLR
-)
 PreprocessLogits: TypeAlias = Callable[[Any, Any], Any]
 
 

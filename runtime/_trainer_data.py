@@ -130,9 +130,12 @@ class Loaders(TrainerBase):
         return str(named[0]) if named else None
 
     def _eval_set(self, name: str) -> Any:  # noqa: ANN401 - anything with samples
-        sets = cast("Mapping[str, Any]", self.eval_dataset)
-        if not isinstance(sets, Mapping) or name not in sets:
-            there = ", ".join(sets) if isinstance(sets, Mapping) else "none with a name"
+        given: object = self.eval_dataset
+        sets: Mapping[str, Any] = {}
+        if isinstance(given, Mapping):
+            sets = cast("Mapping[str, Any]", given)
+        if name not in sets:
+            there = ", ".join(sets) or "none with a name"
             raise ValueError(
                 f"there is no evaluation set {name!r} (there are {there}); pass one of their "
                 "names, or the data itself"
@@ -144,9 +147,6 @@ class Loaders(TrainerBase):
             data,
             batch_size=self.args.eval_batch_size,
             sampler=self._get_eval_sampler(data),
-            # Drawing from the global generator would make training depend on how often it is
-            # evaluated, and a resumed training differ from an unbroken one.
-            generator=torch.Generator().manual_seed(self.args.seed),
         )
 
     def _loader(self, data: Any, **more: Any) -> DataLoader[Any]:  # noqa: ANN401 - what `build_loader` takes

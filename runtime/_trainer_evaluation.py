@@ -45,7 +45,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
             long it took, and the epoch.
         """
         given = eval_dataset is not None
-        data = eval_dataset if given else self.eval_dataset
+        data: object = eval_dataset if given else self.eval_dataset
         if is_named_sets(data):
             merged: dict[str, float] = {}
             for name, each in cast("Mapping[str, Any]", data).items():
@@ -74,7 +74,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
     def evaluation_loop(
         self,
         dataloader: Any,  # noqa: ANN401 - any iterable of batches
-        description: str,  # noqa: ARG002 - upstream's, for those who override it
+        description: str,
         prediction_loss_only: bool | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
@@ -100,11 +100,12 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         options = EvaluationOptions(
             batch_size=args.eval_batch_size,
             prefix=metric_key_prefix,
-            keeps_predictions=not (args.batch_eval_metrics and compute is not None),
+            keeps_predictions=not args.batch_eval_metrics or description == "Prediction",
             accumulation_steps=args.eval_accumulation_steps,
             by_batch=args.batch_eval_metrics,
             joins=args.eval_do_concat_batches,
             include=tuple(args.include_for_metrics),
+            drops_non_finite=args.logging_nan_inf_filter,
             main_input=getattr(self.model, "main_input_name", "input_ids"),
         )
         self._batches_evaluated = 0
@@ -133,10 +134,12 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         context = self.compute_loss_context_manager
 
         def compute_loss(batch: Batch) -> tuple[torch.Tensor, Any]:
+            items = self.count_items([batch])
             with context():
-                return cast(
-                    "tuple[torch.Tensor, Any]", self.compute_loss(model, batch, return_outputs=True)
+                found = self.compute_loss(
+                    model, batch, return_outputs=True, num_items_in_batch=items
                 )
+            return cast("tuple[torch.Tensor, Any]", found)
 
         def forward(batch: Batch) -> Any:  # noqa: ANN401 - models return anything
             with context():
@@ -154,7 +157,9 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
             compute_loss=compute_loss,
             forward=forward,
         )
-        return loss, logits, inputs[-1] if unnamed and not prediction_loss_only else labels
+        if unnamed and not prediction_loss_only:
+            labels = cast("list[Any]", inputs)[-1]
+        return loss, logits, labels
 
     def evaluate_in_training(self, *, best: bool) -> dict[str, float]:
         """Evaluate because training says so; what counts is in the flags afterwards.

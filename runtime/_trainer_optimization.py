@@ -8,8 +8,8 @@ from bus import Decision, Request
 from runtime._checkpoints import Checkpoints
 from runtime._greedy_schedule import GreedyLR
 from runtime._optimizers import create_optimizer, parameter_groups
-from runtime._schedules import create_scheduler
-from runtime._trainer_base import Scheduler, TrainerBase
+from runtime._schedules import Scheduler, create_scheduler
+from runtime._trainer_base import TrainerBase
 
 _BY_METRIC = (torch.optim.lr_scheduler.ReduceLROnPlateau, GreedyLR)
 """Schedulers that step with an evaluation's metric instead of with the optimizer."""
@@ -87,7 +87,7 @@ class Optimization(TrainerBase):
     def step_plateau(self, metric: float) -> None:
         """Tell a schedule that follows a metric what it is."""
         if isinstance(self.lr_scheduler, _BY_METRIC):
-            self.lr_scheduler.step(metric)
+            self.lr_scheduler.step(metric)  # pyright: ignore[reportUnknownMemberType] - torch
 
     def apply_requests(self) -> None:
         """Take what was asked through the control channel: it sets the flags that callbacks set."""

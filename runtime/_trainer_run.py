@@ -59,7 +59,7 @@ class TrainerRun(Run):
         timeout: float | None = None,
     ) -> Account | None:
         """As `Run.close`; one that has not begun begins only if somebody waits for its end."""
-        if not self.begun and not self._bus.has_subscribers:
+        if not self.begun and not self._bus.has_listeners:
             self._open = False
             forget(self)
             return None

@@ -33,12 +33,13 @@ def compiled(model: torch.nn.Module, args: "TrainingArguments") -> torch.nn.Modu
     """
     backend, mode = args.torch_compile_backend or "inductor", args.torch_compile_mode
     try:
-        return cast("torch.nn.Module", torch.compile(model, backend=backend, mode=mode))
+        made = torch.compile(model, backend=backend, mode=mode)  # pyright: ignore[reportUnknownMemberType] - torch
     except RuntimeError as error:
         raise ValueError(
             f"torch_compile_backend={backend!r} with torch_compile_mode={mode!r} is not what torch "
             f"has ({str(error).splitlines()[0]}); set them to what it lists, or leave them out"
         ) from error
+    return cast("torch.nn.Module", made)
 
 
 def enable_gradient_checkpointing(

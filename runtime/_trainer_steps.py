@@ -184,7 +184,7 @@ def _without_labels(inputs: Batch) -> tuple[Batch, Any]:
     if isinstance(inputs, (tuple, list)) and len(cast("Sequence[Any]", inputs)) > 1:
         parts = cast("Sequence[Any]", inputs)
         return tuple(parts[:-1]), parts[-1]
-    return inputs, None
+    return cast("Batch", inputs), None
 
 
 def _logits(outputs: Any, labels: Any) -> torch.Tensor:  # noqa: ANN401 - models return anything
@@ -233,12 +233,12 @@ def _loss_of(outputs: Any, inputs: Batch) -> torch.Tensor:  # noqa: ANN401 - mod
     elif isinstance(outputs, (tuple, list)) and outputs:
         found = cast("Sequence[Any]", outputs)[0]
     else:
-        found = getattr(outputs, "loss", None)
+        found = getattr(cast("object", outputs), "loss", None)
     if not isinstance(found, torch.Tensor):
+        kind = type(cast("object", outputs)).__name__
         what = f"a loss that is {found!r:.80}" if found is not None else "no loss"
         raise ValueError(  # noqa: TRY004 - the value is wrong, not its use
-            f"the model returned a {type(outputs).__name__} with {what}, where a tensor is needed; "
-            f"{_LOSS_HELP}"
+            f"the model returned a {kind} with {what}, where a tensor is needed; {_LOSS_HELP}"
         )
     if found.dim() and found.numel() != 1:
         raise ValueError(

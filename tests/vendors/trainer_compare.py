@@ -9,7 +9,9 @@ TOLERANCE = 1e-6
 
 UNCOMPARED = {
     "training_args.bin",  # a pickle, which we neither write nor read
-    "eval_model_preparation_time",  # accelerate wraps a model before it is evaluated; we do not
+    # accelerate wraps a model before it is evaluated; we do not
+    "eval_model_preparation_time",
+    "test_model_preparation_time",
 }
 
 
