@@ -7,7 +7,7 @@ import torch
 
 from runtime._checkpoint_errors import MismatchedStateError
 from runtime._checkpoint_files import OPTIMIZER, SCHEDULER
-from runtime._trainer_base import Scheduler
+from runtime._schedules import Scheduler
 
 _LIKE_PARAMETER: Final = ("exp_avg", "exp_avg_sq", "momentum_buffer", "sum", "square_avg")
 """State of torch's optimizers that has the shape of its parameter."""
