@@ -73,6 +73,10 @@ class EarlyStoppingCallback(TrainerCallback, ExportableState):
                 return
         self.early_stopping_patience_counter = 0
 
+    @property
+    def _is_exhausted(self) -> bool:
+        return self.early_stopping_patience_counter >= self.early_stopping_patience
+
     @override
     def on_train_begin(
         self,
@@ -82,6 +86,8 @@ class EarlyStoppingCallback(TrainerCallback, ExportableState):
         **kwargs: Unpack[HookArguments],
     ) -> None:
         """Check that there will be something to compare; begin to count unless resuming.
+
+        Resumed from a checkpoint at which patience was exhausted, training takes no further step.
 
         Raises:
             AssertionError: The arguments name no metric, or ask for no evaluation.
@@ -103,6 +109,8 @@ class EarlyStoppingCallback(TrainerCallback, ExportableState):
             )
         if state.global_step == 0:
             self.early_stopping_patience_counter = 0
+        elif state.best_metric is not None and self._is_exhausted:
+            control.should_training_stop = True  # as it was before training was interrupted
 
     @override
     def on_evaluate(  # pyright: ignore[reportIncompatibleMethodOverride] - upstream's, who call it so
@@ -127,7 +135,7 @@ class EarlyStoppingCallback(TrainerCallback, ExportableState):
             )
             return
         self.check_metric_value(args, state, control, value)
-        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+        if self._is_exhausted:
             control.should_training_stop = True
 
 

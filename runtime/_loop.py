@@ -23,6 +23,7 @@ the summary; the best model; hook: train_end
 """
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
@@ -81,8 +82,6 @@ class TrainingLoop:
         self._first_step = trainer.state.global_step
         self._waited = feed.waited
         self._heard = False
-        self._grad_norm: torch.Tensor | None = None
-        self._learning_rate: float | None = None
         self._parameters = list(trainer.model.parameters())
         self._fits = False
 
@@ -94,19 +93,26 @@ class TrainingLoop:
         trainer.announce(TrainBegan, {"max_steps": plan.max_steps, "epochs": self._epochs()})
         if self._args.eval_on_start:
             trainer.evaluate_in_training(best=False)
-        resumed = self._resumed
-        if resumed is not None and resumed.ends_epoch:
-            self._end_epoch()
-            if trainer.control.should_training_stop:
-                return self._finish()
-        for epoch in range(resumed.epoch if resumed else 0, plan.epochs if plan.max_steps else 0):
+        for epoch in self._epochs_left():
             trainer.call_hook("on_epoch_begin")
             trainer.announce(EpochBegan, {"epoch": trainer.state.epoch or 0.0})
             self._run_epoch(epoch)
-            self._end_epoch()
+            self._end_epoch(epoch)
             if trainer.control.should_training_stop:
                 break
         return self._finish()
+
+    def _epochs_left(self) -> range:
+        """The epochs to run, once what a resumed training owes to the last one is done."""
+        resumed, control = self._resumed, self._trainer.control
+        if resumed is None:
+            return range(self._plan.epochs if self._plan.max_steps else 0)
+        resumed.restore_generators()
+        over = resumed.is_complete or control.should_training_stop
+        if resumed.owes_end and (over or not resumed.batches):
+            self._end_epoch(resumed.epoch if resumed.batches else resumed.epoch - 1)
+            over |= self._trainer.control.should_training_stop
+        return range(0) if over else range(resumed.epoch, self._plan.epochs)
 
     def _epochs(self) -> float | None:
         known = self._plan.epochs * self._plan.steps_per_epoch < 2**53
@@ -151,28 +157,18 @@ class TrainingLoop:
     def _begin_epoch(self, epoch: int) -> int:
         """Make the epoch's batches ready; tell how many of its optimizer steps are done."""
         resumed, self._resumed = self._resumed, None
-        if resumed is None:
-            self._trainer.note_epoch(RngState.capture(), is_open=True)
-            self._feed.begin(epoch)
-            return 0
-        skipped = resumed.steps if resumed.skips else 0
-        if skipped:
-            resumed.rewind()
-        else:
+        batches = resumed.batches if resumed is not None else 0
+        if resumed is not None and resumed.epoch_start is not None:
+            resumed.epoch_start.restore()
+        self._trainer.note_epoch(epoch, RngState.capture())
+        self._feed.begin(epoch, skip=batches, state=resumed.data if resumed else None)
+        if resumed is not None and batches:
             resumed.restore_generators()
-        self._trainer.note_epoch(RngState.capture(), is_open=True)
-        self._feed.begin(
-            epoch,
-            skip=skipped * self._args.gradient_accumulation_steps,
-            state=resumed.data if skipped else None,
-        )
-        if skipped:
-            resumed.restore_generators()
-        return skipped
+        return math.ceil(batches / self._args.gradient_accumulation_steps)
 
-    def _end_epoch(self) -> None:
+    def _end_epoch(self, epoch: int) -> None:
         trainer = self._trainer
-        trainer.note_epoch(None, is_open=False)
+        trainer.note_epoch(epoch + 1, None)
         trainer.call_hook("on_epoch_end")
         trainer.announce(EpochEnded, {"epoch": trainer.state.epoch or 0.0})
         self._log_evaluate_save()
@@ -193,8 +189,9 @@ class TrainingLoop:
     def _step(self, epoch: float) -> None:
         """The optimizer's step and everything that hangs on it."""
         trainer, optimizer = self._trainer, cast("torch.optim.Optimizer", self._trainer.optimizer)
+        trainer.before_update()
         trainer.unscale_gradients()
-        self._grad_norm = trainer.clip_gradients(self._parameters)
+        grad_norm = trainer.clip_gradients(self._parameters)
         trainer.call_hook("on_pre_optimizer_step")
         self._announce(OptimizerStepBegan)
         for watch in trainer.run.watches:
@@ -202,7 +199,7 @@ class TrainingLoop:
         stepped = trainer.step_optimizer(optimizer)
         trainer.call_hook("on_optimizer_step")
         self._announce(OptimizerStepEnded)
-        self._learning_rate = trainer.learning_rate()
+        trainer.note_step(grad_norm, trainer.learning_rate())
         if stepped:
             trainer.step_scheduler()
         self._zero_gradients()
@@ -236,7 +233,7 @@ class TrainingLoop:
         trainer = self._trainer
         trainer.apply_requests()
         if trainer.control.should_log and trainer.has_news:
-            trainer.log_training(self._grad_norm, self._learning_rate, self._started)
+            trainer.log_training(self._started)
         if trainer.control.should_evaluate:
             trainer.evaluate_in_training(best=True)
         if trainer.control.should_save:

@@ -25,7 +25,16 @@ from runtime._optimizer_checks import check_schedule, checked_pair
 from runtime._outputs import TrainOutput
 from runtime._precision import Precision
 from runtime._progress_callbacks import PrinterCallback, ProgressCallback
-from runtime._resume import Resumed, carried_losses, last_logged, place
+from runtime._resume import (
+    GRAD_NORM,
+    LAST_LOGGED,
+    LEARNING_RATE,
+    LOSSES,
+    Resumed,
+    kept_number,
+    kept_tensor,
+    place,
+)
 from runtime._run import Run
 from runtime._schedules import Scheduler
 from runtime._seeds import set_seed
@@ -180,6 +189,7 @@ class Trainer(Evaluation, Saving):
                 set_seed(self.args.seed)
                 self._set_model(made_model(self.model_init))
             checkpoint = self.find_checkpoint(resume_from_checkpoint)
+            self._train_batch_size = self._found_batch_size(checkpoint)
             self._begin_run(checkpoint)
             return self._train_until_it_fits(checkpoint)
         except BaseException as error:
@@ -187,6 +197,8 @@ class Trainer(Evaluation, Saving):
             raise
         finally:
             self.is_in_train = False
+            if self._feed is not None:
+                self._feed.close()  # or its workers would live on
 
     def add_callback(self, callback: TrainerCallback | type[TrainerCallback]) -> None:
         """Add a callback behind the others; a class is made without arguments."""
@@ -260,7 +272,7 @@ class Trainer(Evaluation, Saving):
             samples=self.num_examples(loader) if batches is not None else None,
             batch_size=self._train_batch_size,
         )
-        self.state, resumed = self._starting_state(plan, checkpoint)
+        self.state, resumed = self._starting_state(plan, batches, checkpoint)
         self._start_counting(resumed)
         self._prepare_model(plan)
         if resumed is not None:
@@ -272,13 +284,20 @@ class Trainer(Evaluation, Saving):
         return TrainingLoop(self, plan, self._feed, resumed).run()
 
     def _starting_state(
-        self, plan: TrainingPlan, checkpoint: LoadedCheckpoint | None
+        self, plan: TrainingPlan, batches: int | None, checkpoint: LoadedCheckpoint | None
     ) -> tuple[TrainerState, Resumed | None]:
         """The state that training begins with, and where a checkpoint lets it go on."""
         state, resumed = TrainerState(), None
         if checkpoint is not None:
             state = read_state(checkpoint)
-            resumed = place(checkpoint, state, plan, self.args)
+            resumed = place(
+                checkpoint,
+                state,
+                plan,
+                self.args,
+                batch_size=self._train_batch_size,
+                batches=batches,
+            )
             restore_states(self.callback_handler, state.stateful_callbacks)
         state.compute_steps(self.args, plan.max_steps)
         state.train_batch_size = self._train_batch_size
@@ -292,8 +311,11 @@ class Trainer(Evaluation, Saving):
         state, filtered = self.state, self.args.logging_nan_inf_filter
         self._losses = LossSum(filtered=filtered)
         self._total = LossSum(filtered=False)
-        self._last_logged = last_logged(resumed, state.global_step)
-        self._carried = carried_losses(resumed, self.device)
+        logged = kept_number(resumed, LAST_LOGGED)
+        self._last_logged = state.global_step if logged is None else int(logged)
+        self._grad_norm = kept_tensor(resumed, GRAD_NORM, self.device)
+        self._learning_rate = kept_number(resumed, LEARNING_RATE)
+        self._carried = kept_tensor(resumed, LOSSES, self.device)
         if self._carried is not None:
             self._losses.restore(self._carried)
         self._flos = 0.0
@@ -319,6 +341,13 @@ class Trainer(Evaluation, Saving):
         if self.optimizer is not None and self.lr_scheduler is not None:
             check_schedule(self.optimizer, self.lr_scheduler)
         self.model_wrapped = compiled(self.model, args) if args.torch_compile else self.model
+
+    def _found_batch_size(self, checkpoint: LoadedCheckpoint | None) -> int:
+        """Samples of a micro-batch: those asked for, or what an earlier attempt found to fit."""
+        found = None
+        if checkpoint is not None and self.args.auto_find_batch_size:
+            found = read_state(checkpoint).train_batch_size
+        return found or self._train_batch_size
 
     def _shrink_batch(self, error: BaseException) -> None:
         smaller = int(self._train_batch_size * 0.9)

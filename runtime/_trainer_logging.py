@@ -23,6 +23,8 @@ class Logging(TrainerBase):
     _total: LossSum
     _carried: torch.Tensor | None
     _tokens: TokenCount
+    _grad_norm: torch.Tensor | None
+    _learning_rate: float | None
     _flop_counter: FlopCounter
 
     @property
@@ -53,13 +55,16 @@ class Logging(TrainerBase):
         self.state.total_flos += self._flos
         self._flos = 0.0
 
-    def log_training(
-        self, grad_norm: torch.Tensor | None, learning_rate: float | None, started: float
-    ) -> None:
+    def note_step(self, grad_norm: torch.Tensor | None, learning_rate: float | None) -> None:
+        """Remember an optimizer step's gradient norm, still on the device, and its rate."""
+        self._grad_norm, self._learning_rate = grad_norm, learning_rate
+
+    def log_training(self, started: float) -> None:
         """Log the mean loss since the last entry, the last step's gradient norm and rate."""
         steps = self.state.global_step - self._last_logged
         self._last_logged = self.state.global_step
-        host = {} if learning_rate is None else {"learning_rate": learning_rate}
+        rate, grad_norm = self._learning_rate, self._grad_norm
+        host = {} if rate is None else {"learning_rate": rate}
         device = self._tokens.on_device(started)
         total = self._losses.take()
         if total is not None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import torch
+
 from bus import CheckpointSaved
 from runtime._callback_states import export_states
 from runtime._checkpoint_contents import CheckpointContents, LoadedCheckpoint, SavedCheckpoint
@@ -26,7 +28,7 @@ from runtime._logs import SharedValues
 from runtime._losses import LossSum
 from runtime._model_folder import write_model
 from runtime._pretrained import pretrained_files
-from runtime._resume import DATA, EPOCH_OPEN, LAST_LOGGED, LOSSES
+from runtime._resume import DATA, GRAD_NORM, LAST_LOGGED, LEARNING_RATE, LOSSES, EpochPlace
 from runtime._rng import RngState
 from runtime._state import TRAINER_STATE_NAME, TrainerState
 from runtime._token_count import SEEN, TokenCount
@@ -46,8 +48,10 @@ class Saving(Logging):
     _losses: LossSum
     _tokens: TokenCount
     _last_logged: int
+    _grad_norm: torch.Tensor | None
+    _learning_rate: float | None
+    _epoch: int = 0
     _epoch_start: RngState | None = None
-    _epoch_open: bool = False
     _feed: EpochFeed | None = None
 
     def save_model(self, output_dir: "str | os.PathLike[str] | None" = None) -> None:
@@ -132,10 +136,13 @@ class Saving(Logging):
         if scaler is not None and checkpoint.scaler is not None:
             scaler.load_state_dict(checkpoint.scaler)
 
-    def note_epoch(self, start: RngState | None, *, is_open: bool) -> None:
-        """Remember how the current epoch began, and whether its end is still to come."""
-        self._epoch_start = start
-        self._epoch_open = is_open
+    def note_epoch(self, epoch: int, start: RngState | None) -> None:
+        """Remember which epoch it is, and the generators at its beginning once it has begun."""
+        self._epoch, self._epoch_start = epoch, start
+
+    def before_update(self) -> None:
+        """Keep the next change of weights from a checkpoint that is still being copied."""
+        self._checkpoints.before_update()
 
     def settle_checkpoints(self) -> None:
         """At the end of training: load the best model and leave no more than was asked for."""
@@ -157,6 +164,7 @@ class Saving(Logging):
         state, args = self.state.snapshot(), self.args
         late = self.run.take(self._tokens.on_device(None))
         tokens = SharedValues(late) if late is not None else None
+        state.num_input_tokens_seen = self._tokens.host
 
         def text() -> str:
             if tokens is not None:
@@ -169,7 +177,6 @@ class Saving(Logging):
         if args.save_only_model:
             return CheckpointContents(model=weights, state=text, arguments=arguments, extras=extras)
         scaler = self._precision.scaler
-        losses, place = self._losses.peek(), self._feed.state_dict() if self._feed else None
         return CheckpointContents(
             model=weights,
             state=text,
@@ -179,13 +186,32 @@ class Saving(Logging):
             scaler=scaler.state_dict() if scaler is not None else None,
             rng=RngState.capture(),
             epoch_start=self._epoch_start,
-            loop={
-                LAST_LOGGED: self._last_logged,
-                EPOCH_OPEN: self._epoch_open,
-                **({} if losses is None else {LOSSES: losses}),
-                **({} if place is None else {DATA: place}),
-            },
+            loop=self._loop_state(),
             extras=extras,
+        )
+
+    def _loop_state(self) -> dict[str, object]:
+        """What Transformers has no file for."""
+        kept: dict[str, object] = {
+            LAST_LOGGED: self._last_logged,
+            LOSSES: self._losses.peek(),
+            GRAD_NORM: self._grad_norm,
+            LEARNING_RATE: self._learning_rate,
+        }
+        if self._feed is not None:
+            kept |= {**self._place(self._feed).to_dict(), DATA: self._feed.state_dict()}
+        return kept
+
+    def _place(self, feed: EpochFeed) -> EpochPlace:
+        """Where training is in its data; an epoch of which no step is left is the next already."""
+        is_open = self._epoch_start is not None
+        over = is_open and (feed.taken == feed.batches or self.control.should_epoch_stop)
+        return EpochPlace(
+            epoch=self._epoch + over,
+            taken=feed.taken if is_open and not over else 0,
+            is_open=is_open,
+            accumulation=self.args.gradient_accumulation_steps,
+            batches=feed.batches,
         )
 
     def _checkpoint_extras(self) -> Callable[[Path], None]:

@@ -198,8 +198,9 @@ def _logits(outputs: Any, labels: Any) -> torch.Tensor:  # noqa: ANN401 - models
         found = cast("Mapping[str, Any]", outputs).get("logits")
     else:
         names = f"a {type(outputs).__name__}"
-        found = cast("Any", getattr(outputs, "logits", outputs))
-        found = cast("Any", found[0]) if isinstance(found, (tuple, list)) and found else found
+        found = getattr(outputs, "logits", outputs)
+        if isinstance(found, (tuple, list)):
+            found = next(iter(cast("Sequence[Any]", found)), None)
     if isinstance(found, torch.Tensor) and found.dim() == getattr(labels, "ndim", -2) + 1:
         return found
     raise ValueError(

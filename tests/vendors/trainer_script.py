@@ -151,6 +151,8 @@ def train(library: Any, training: Training) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 - errors are compared too
         kinds = [each.__name__ for each in type(error).__mro__]
         result["error"] = {"kinds": kinds, "message": str(error)}
+    if hasattr(trainer, "close"):  # ours writes and deletes files beside training, until then
+        trainer.close()
     result |= {
         "hooks": notes.hooks,
         "keywords": notes.seen,
@@ -161,8 +163,6 @@ def train(library: Any, training: Training) -> dict[str, Any]:
         "checkpoints": describe_checkpoints(Path(OUTPUT)),
     }
     if trainer is not None:
-        if hasattr(trainer, "close"):  # ours has a run to end
-            trainer.close()
         model = trainer.model
         result |= {
             "callbacks": [type(each).__name__ for each in trainer.callback_handler.callbacks],

@@ -8,22 +8,14 @@ complete. After SIGKILL at a random moment
 - every visible checkpoint is whole, and all its files are of one save;
 - the newest save that was told complete, or a later one, is visible;
 - the next process that saves there clears whatever is half written.
-
-Children are forked from one process that has imported everything and started no thread.
 """
 
-import contextlib
 import os
 import random
-import select
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import torch
 
@@ -32,8 +24,13 @@ from runtime._checkpoint_errors import CheckpointError
 from runtime._checkpoint_files import checkpoint_step, clear_leftovers, find_checkpoints
 from runtime._checkpoint_load import load_checkpoint
 from runtime._checkpoints import Checkpoints
+from tests.runtime.trainer.nursery import Nursery, serve, started
 
-ROOT: Final = Path(__file__).resolve().parents[3]
+
+def from_line(line: str) -> None:
+    """Be the child that a line asks for: a folder, and whether it replaces."""
+    folder, replacing = line.split("\t")
+    child(Path(folder), replacing=replacing == "True")
 
 
 def child(folder: Path, *, replacing: bool) -> None:
@@ -59,66 +56,11 @@ def child(folder: Path, *, replacing: bool) -> None:
         checkpoints.save(contents, step=7 if replacing else number, best=None)
 
 
-def nursery() -> None:
-    """Fork a child for each line of standard input (folder, whether it replaces); tell its end."""
-    torch.set_num_threads(1)
-    for line in sys.stdin:
-        folder, replacing = line.rstrip("\n").split("\t")
-        pid = os.fork()
-        if pid == 0:
-            try:
-                child(Path(folder), replacing=replacing == "True")
-            finally:
-                os._exit(1)  # a child ends by being killed
-        os.write(1, f"pid {pid}\n".encode())
-        _, status = os.waitpid(pid, 0)
-        os.write(1, f"ended {os.waitstatus_to_exitcode(status)}\n".encode())
-
-
-@contextlib.contextmanager
-def _nursery() -> Iterator["subprocess.Popen[bytes]"]:
-    with subprocess.Popen(  # noqa: S603 - this very file
-        [sys.executable, __file__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        bufsize=0,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    ) as process:
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
-        if process.wait(10) != 0:
-            raise RuntimeError("the process that forks the children failed")
-
-
-class Lines:
-    """Whole lines of a pipe, waited for with a deadline."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._rest = b""
-
-    def next(self, timeout: float) -> str | None:
-        """The next line, or None if none comes in time."""
-        deadline = time.monotonic() + timeout
-        while b"\n" not in self._rest:
-            left = max(0.0, deadline - time.monotonic())
-            if not select.select([self._descriptor], [], [], left)[0]:
-                return None
-            self._rest += os.read(self._descriptor, 65536)
-        line, _, self._rest = self._rest.partition(b"\n")
-        return line.decode()
-
-
-def trial(
-    process: "subprocess.Popen[bytes]", lines: Lines, folder: Path, chance: random.Random
-) -> list[str]:
+def trial(nursery: Nursery, folder: Path, chance: random.Random) -> list[str]:
     """Start a child, kill it at a random moment, and return what is wrong afterwards."""
     replacing = chance.random() < 0.4
-    assert process.stdin is not None
-    process.stdin.write(f"{folder}\t{replacing}\n".encode())
-    started = lines.next(20) or ""
-    pid = int(started.removeprefix("pid "))
+    pid = nursery.fork(f"{folder}\t{replacing}")
+    lines = nursery.lines
     complete = int(lines.next(20) or 0)
     deadline = time.monotonic() + chance.uniform(0, 0.15)
     while (line := lines.next(max(0.0, deadline - time.monotonic()))) is not None:
@@ -175,16 +117,14 @@ def run_kill_trials(count: int, seed: int) -> list[str]:
     """Run so many trials; return what was wrong in any of them."""
     chance = random.Random(seed)  # noqa: S311 - no secret
     failures = []
-    with tempfile.TemporaryDirectory() as parent, _nursery() as process:
-        assert process.stdout is not None
-        lines = Lines(process.stdout.fileno())
+    with tempfile.TemporaryDirectory() as parent, started(__file__) as nursery:
         for number in range(count):
             folder = Path(parent) / str(number)
             folder.mkdir()
-            wrong = trial(process, lines, folder, chance)
+            wrong = trial(nursery, folder, chance)
             failures += [f"trial {number}, seed {seed}: {each}" for each in wrong]
     return failures
 
 
 if __name__ == "__main__":
-    nursery()
+    serve(from_line)
