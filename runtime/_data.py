@@ -48,9 +48,9 @@ class EpochFeed:
         device: torch.device | None = None,
     ) -> None:
         sized: object = loader
-        self.batches = len(sized) if has_length(sized) else None
-        self.taken = 0
-        self.waited = 0.0
+        self.batches: int | None = len(sized) if has_length(sized) else None
+        self.taken: int = 0
+        self.waited: float = 0.0
         self._loader = loader
         self._accumulation = accumulation
         self._device = device

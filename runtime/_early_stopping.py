@@ -43,7 +43,7 @@ class EarlyStoppingCallback(TrainerCallback, ExportableState):
         _check(early_stopping_patience, early_stopping_threshold)
         self.early_stopping_patience = early_stopping_patience
         self.early_stopping_threshold = early_stopping_threshold
-        self.early_stopping_patience_counter = 0
+        self.early_stopping_patience_counter: int = 0
 
     @override
     def state(self) -> CallbackState:

@@ -51,7 +51,7 @@ from runtime._training_plan import TrainingPlan
 if TYPE_CHECKING:
     from runtime._data import EpochFeed
     from runtime._resume import Resumed
-    from runtime._trainer import Trainer
+    from runtime._trainer_training import Training
 
 log = logging.getLogger("runtime")
 
@@ -68,7 +68,7 @@ class TrainingLoop:
 
     def __init__(
         self,
-        trainer: "Trainer",
+        trainer: "Training",
         plan: TrainingPlan,
         feed: "EpochFeed",
         resumed: "Resumed | None",

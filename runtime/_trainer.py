@@ -4,65 +4,40 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
 from bus import Account, Outcome, SubscriberFailed, TrainerInitialized
 from runtime._arguments import TrainingArguments
 from runtime._callback_handler import DEFAULT_CALLBACKS, CallbackHandler
-from runtime._callback_states import restore_states
 from runtime._callbacks import TrainerCallback
 from runtime._checkpoint_contents import LoadedCheckpoint
 from runtime._destinations import choose_sinks
-from runtime._flops import FlopCounter
-from runtime._label_smoothing import LabelSmoother
-from runtime._loaders import has_length
-from runtime._loop import TrainingLoop
-from runtime._losses import LossSum
 from runtime._metrics import error_text
-from runtime._optimizer_checks import check_schedule, checked_pair
+from runtime._optimizer_checks import checked_pair
 from runtime._outputs import TrainOutput
-from runtime._precision import Precision
 from runtime._progress_callbacks import PrinterCallback, ProgressCallback
-from runtime._resume import (
-    GRAD_NORM,
-    LAST_LOGGED,
-    LEARNING_RATE,
-    LOSSES,
-    Resumed,
-    kept_number,
-    kept_tensor,
-    place,
-)
 from runtime._run import Run
 from runtime._schedules import Scheduler
 from runtime._seeds import set_seed
-from runtime._signatures import can_return_loss, find_labels
 from runtime._state import TrainerControl, TrainerState
-from runtime._token_count import TokenCount, Which
 from runtime._trainer_base import ComputeLoss, ComputeMetrics, PreprocessLogits
 from runtime._trainer_checks import check_trainer
-from runtime._trainer_evaluation import Evaluation
 from runtime._trainer_given import (
     check_run,
     check_sinks,
     checked_arguments,
     checked_callbacks,
-    checked_model,
     made_model,
 )
 from runtime._trainer_run import TrainerRun
-from runtime._trainer_saving import Saving, read_state, run_of
+from runtime._trainer_saving import read_state, run_of
 from runtime._trainer_setup import (
-    accepts_loss_arguments,
-    compiled,
-    enable_gradient_checkpointing,
-    is_out_of_memory,
     prepare_process,
     run_settings,
 )
-from runtime._training_plan import TrainingPlan, plan_training
+from runtime._trainer_training import Training
 
 if TYPE_CHECKING:
     from bus import ReportTo
@@ -70,7 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("runtime")
 
 
-class Trainer(Evaluation, Saving):
+class Trainer(Training):
     """Trains a module, with the arguments, hooks, flags and methods of Transformers' Trainer.
 
     Each hook is an event on `trainer.run` too, logged numbers reach its sinks, and what is asked
@@ -124,28 +99,34 @@ class Trainer(Evaluation, Saving):
         sinks: "ReportTo" = None,
         run: Run | None = None,
     ) -> None:
-        self.args = args = checked_arguments(args)
-        self.device = args.device
+        args = checked_arguments(args)
+        self.args: TrainingArguments = args
+        self.device: torch.device = args.device
         prepare_process(args)
         self.model_init = model_init
-        self.model = self.model_wrapped = self._first_model(model)
-        self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
+        self.model: torch.nn.Module = self._first_model(model)
+        self.model_wrapped: torch.nn.Module = self.model
+        self.train_dataset: Any = train_dataset
+        self.eval_dataset: Any = eval_dataset
         self.processing_class = processing_class
         self.data_collator = data_collator
-        self.compute_loss_func, self.compute_metrics = compute_loss_func, compute_metrics
+        self.compute_loss_func: ComputeLoss | None = compute_loss_func
+        self.compute_metrics: ComputeMetrics | None = compute_metrics
         self.preprocess_logits_for_metrics = preprocess_logits_for_metrics
-        self.optimizer, self.lr_scheduler = self._given_optimizers = checked_pair(optimizers)
+        self._given_optimizers = checked_pair(optimizers)
+        self.optimizer: torch.optim.Optimizer | None = self._given_optimizers[0]
+        self.lr_scheduler: Scheduler | None = self._given_optimizers[1]
         self.optimizer_cls_and_kwargs = optimizer_cls_and_kwargs
         check_run(run)
         check_trainer(self)
         self._examine_model()
-        self.is_in_train = False
+        self.is_in_train: bool = False
         self._train_batch_size = args.train_batch_size
-        self.control = TrainerControl()
-        self.state = TrainerState()
+        self.control: TrainerControl = TrainerControl()
+        self.state: TrainerState = TrainerState()
         self._eval_loaders = {}
         self._start_counting(None)
-        self.callback_handler = self._make_handler(callbacks)
+        self.callback_handler: CallbackHandler = self._make_handler(callbacks)
         self._owns_run, self._given_sinks = run is None, sinks
         self._run = run if run is not None else self._plan_run()
         self._checkpoints = self._make_checkpoints()
@@ -192,10 +173,6 @@ class Trainer(Evaluation, Saving):
             self._train_batch_size = self._found_batch_size(checkpoint)
             self._begin_run(checkpoint)
             output = self._train_until_it_fits(checkpoint)
-            if isinstance(self._run, TrainerRun):
-                early = output.global_step < self.state.max_steps
-                self._run.expected = "stopped" if early else None
-            return output
         except BaseException as error:
             self._fail(error)
             raise
@@ -203,6 +180,10 @@ class Trainer(Evaluation, Saving):
             self.is_in_train = False
             if self._feed is not None:
                 self._feed.close()  # or its workers would live on
+        if isinstance(self._run, TrainerRun):
+            early = output.global_step < self.state.max_steps
+            self._run.expected = "stopped" if early else None
+        return output
 
     def add_callback(self, callback: TrainerCallback | type[TrainerCallback]) -> None:
         """Add a callback behind the others; a class is made without arguments."""
@@ -217,14 +198,6 @@ class Trainer(Evaluation, Saving):
     def remove_callback(self, callback: TrainerCallback | type[TrainerCallback]) -> None:
         """Remove a callback, the first of a class."""
         self.callback_handler.remove_callback(callback)
-
-    def is_world_process_zero(self) -> bool:
-        """Whether this is the first process of all."""
-        return self.args.process_index == 0
-
-    def is_local_process_zero(self) -> bool:
-        """Whether this is the first process of its machine."""
-        return self.args.local_process_index == 0
 
     def close(self, outcome: Outcome | None = None) -> Account | None:
         """Finish saving, and end the trainer's own run with its account; once is enough.
@@ -251,121 +224,6 @@ class Trainer(Evaluation, Saving):
         else:
             self.close()
 
-    # Training, from the outside in.
-
-    def _train_until_it_fits(self, checkpoint: LoadedCheckpoint | None) -> TrainOutput:
-        """Train; if asked for, with smaller batches after each time the memory was too small."""
-        while True:
-            try:
-                return self._train_once(checkpoint)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not self.args.auto_find_batch_size or not is_out_of_memory(error):
-                    raise
-                self._shrink_batch(error)
-
-    def _train_once(self, checkpoint: LoadedCheckpoint | None) -> TrainOutput:
-        loader = self.get_train_dataloader()
-        sized: object = loader
-        batches = len(sized) if has_length(sized) else None
-        plan = plan_training(
-            self.args,
-            batches=batches,
-            samples=self.num_examples(loader) if batches is not None else None,
-            batch_size=self._train_batch_size,
-        )
-        self.state, resumed = self._starting_state(plan, batches, checkpoint)
-        self._start_counting(resumed)
-        self._prepare_model(plan)
-        if resumed is not None:
-            self.load_training_state(resumed.checkpoint)
-        handler = self.callback_handler
-        handler.model, handler.optimizer = self.model, self.optimizer
-        handler.lr_scheduler, handler.train_dataloader = self.lr_scheduler, loader
-        self._feed = self.make_feed(loader)
-        return TrainingLoop(self, plan, self._feed, resumed).run()
-
-    def _starting_state(
-        self, plan: TrainingPlan, batches: int | None, checkpoint: LoadedCheckpoint | None
-    ) -> tuple[TrainerState, Resumed | None]:
-        """The state that training begins with, and where a checkpoint lets it go on."""
-        state, resumed = TrainerState(), None
-        if checkpoint is not None:
-            state = read_state(checkpoint)
-            resumed = place(
-                checkpoint,
-                state,
-                plan,
-                self.args,
-                batch_size=self._train_batch_size,
-                batches=batches,
-            )
-            restore_states(self.callback_handler, state.stateful_callbacks)
-        state.compute_steps(self.args, plan.max_steps)
-        state.train_batch_size = self._train_batch_size
-        state.max_steps, state.num_train_epochs = plan.max_steps, plan.epochs
-        state.is_world_process_zero = self.is_world_process_zero()
-        state.is_local_process_zero = self.is_local_process_zero()
-        return state, resumed
-
-    def _start_counting(self, resumed: Resumed | None) -> None:
-        """Begin the sums of losses, operations and tokens, or go on with a checkpoint's."""
-        state, filtered = self.state, self.args.logging_nan_inf_filter
-        self._losses = LossSum(filtered=filtered)
-        self._total = LossSum(filtered=False)
-        logged = kept_number(resumed, LAST_LOGGED)
-        self._last_logged = state.global_step if logged is None else int(logged)
-        self._grad_norm = kept_tensor(resumed, GRAD_NORM, self.device)
-        self._learning_rate = kept_number(resumed, LEARNING_RATE)
-        self._carried = kept_tensor(resumed, LOSSES, self.device)
-        if self._carried is not None:
-            self._losses.restore(self._carried)
-        self._flos = 0.0
-        self._tokens = TokenCount(
-            cast("Which", self.args.include_num_input_tokens_seen),
-            getattr(self.model, "main_input_name", "input_ids"),
-            getattr(self.processing_class, "pad_token_id", None),
-            state.num_input_tokens_seen,
-        )
-
-    def _prepare_model(self, plan: TrainingPlan) -> None:
-        """Make optimizer and schedule, and what is called in the loop."""
-        args = self.args
-        if self.is_in_train and self._made_scheduler:
-            self.lr_scheduler, self._made_scheduler = None, False
-        self._precision = Precision(args, self.device)
-        if args.gradient_checkpointing:
-            settings = args.gradient_checkpointing_kwargs
-            enable_gradient_checkpointing(
-                self.model, settings if isinstance(settings, dict) else None
-            )
-        self.create_optimizer_and_scheduler(plan.max_steps)
-        if self.optimizer is not None and self.lr_scheduler is not None:
-            check_schedule(self.optimizer, self.lr_scheduler)
-        self.model_wrapped = compiled(self.model, args) if args.torch_compile else self.model
-
-    def _found_batch_size(self, checkpoint: LoadedCheckpoint | None) -> int:
-        """Samples of a micro-batch: those asked for, or what an earlier attempt found to fit."""
-        found = None
-        if checkpoint is not None and self.args.auto_find_batch_size:
-            found = read_state(checkpoint).train_batch_size
-        return found or self._train_batch_size
-
-    def _shrink_batch(self, error: BaseException) -> None:
-        smaller = int(self._train_batch_size * 0.9)
-        if smaller < 1:
-            raise RuntimeError(
-                "the memory is too small even for a batch of 1; use a smaller model, shorter "
-                "samples, gradient_checkpointing=True or bf16=True"
-            ) from error
-        text = f"batches of {self._train_batch_size} do not fit into memory; again with {smaller}"
-        log.warning("%s", text)
-        self.run.alert("out of memory", text, step=self.state.global_step)
-        self._train_batch_size = smaller
-        if self.optimizer is not self._given_optimizers[0]:
-            self.optimizer = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
     def _fail(self, error: BaseException) -> None:
         """Training ends with an exception: tell the callbacks and the journal."""
         try:
@@ -386,28 +244,6 @@ class Trainer(Evaluation, Saving):
                 f"a trainer needs either model=... or model_init=..., and {given}; pass one"
             )
         return self._placed(model if model is not None else made_model(self.model_init))
-
-    def _placed(self, model: torch.nn.Module) -> torch.nn.Module:
-        return checked_model(model, "model").to(self.device)
-
-    def _set_model(self, model: torch.nn.Module) -> None:
-        """Train another model from now on."""
-        self.model = self.model_wrapped = self._placed(model)
-        self._examine_model()
-        if self.optimizer is not self._given_optimizers[0]:
-            self.optimizer = None
-        self.callback_handler.model = self.model
-
-    def _examine_model(self) -> None:
-        """See what the model takes and returns."""
-        names = self.args.label_names
-        self.label_names = list(names) if names is not None else find_labels(type(self.model))
-        self.can_return_loss = can_return_loss(type(self.model))
-        self.model_accepts_loss_kwargs = accepts_loss_arguments(self.model)
-        smoothing = self.args.label_smoothing_factor
-        self.label_smoother = LabelSmoother(smoothing) if smoothing else None
-        self._flop_counter = FlopCounter(self.model)
-        self._precision = Precision(self.args, self.device)
 
     def _make_handler(
         self, callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None

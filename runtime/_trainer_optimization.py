@@ -35,7 +35,7 @@ class Optimization(TrainerBase):
         if self.optimizer is None:
             target = model or self.model
             if self.optimizer_cls_and_kwargs is None:
-                self.optimizer = create_optimizer(target, self.args)
+                self.optimizer: torch.optim.Optimizer | None = create_optimizer(target, self.args)
             else:
                 kind, settings = self.optimizer_cls_and_kwargs
                 self.optimizer = kind(parameter_groups(target, self.args.weight_decay), **settings)
@@ -48,13 +48,14 @@ class Optimization(TrainerBase):
         if self.lr_scheduler is not None:
             return self.lr_scheduler
         args = self.args
-        self.lr_scheduler = made = create_scheduler(
+        made = create_scheduler(
             args.lr_scheduler_type,
             optimizer or cast("torch.optim.Optimizer", self.optimizer),
             warmup_steps=args.get_warmup_steps(num_training_steps),
             training_steps=num_training_steps,
             kwargs=args.lr_scheduler_kwargs if isinstance(args.lr_scheduler_kwargs, dict) else None,
         )
+        self.lr_scheduler: Scheduler | None = made
         self._made_scheduler = True
         return made
 
