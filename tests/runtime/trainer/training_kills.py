@@ -140,13 +140,13 @@ class Trials:
 
 def wrong_after_a_kill(folder: Path) -> list[str]:
     """What is wrong with the checkpoints of a training that was killed."""
-    runs = list((folder / "runs").glob("*/run.json"))
-    if len(runs) > 1:
-        return [f"there are {len(runs)} runs"]
-    if not runs:
-        return []
-    records = JournalReader(runs[0].parent).records(types=(CheckpointSaved,), superseded=True)
-    reported = max((record.event.step or 0 for record in records), default=0)
+    # Killed before its first checkpoint, a training begins anew, as a run of its own.
+    runs = [path.parent for path in (folder / "runs").glob("*/run.json")]
+    readers = [
+        JournalReader(run).records(types=(CheckpointSaved,), superseded=True) for run in runs
+    ]
+    steps = [record.event.step or 0 for records in readers for record in records]
+    reported = max(steps, default=0)
     good = last_good_checkpoint(folder)
     found = 0 if good is None else checkpoint_step(good)
     return [f"{reported} was reported saved, {found} is there"] if found < reported else []
