@@ -42,7 +42,7 @@ class ReportingFields(TrainingFields):
         default=None,
         metadata={"help": "Print instead of showing bars; unset: if warnings are not logged."},
     )
-    report_to: str | list[str] | None = field(
+    report_to: None | str | list[str] = field(  # noqa: RUF036 - HfArgumentParser reads the second
         default="none",
         metadata={"help": 'Names of sinks; "all" for each that is ready, "none" for none.'},
     )

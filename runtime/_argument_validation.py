@@ -6,6 +6,7 @@ class at hand, so that a subclass made with plain `@dataclass` needs nothing to 
 """
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -13,6 +14,7 @@ from typing import Final, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic.warnings import ArbitraryTypeWarning
 
 from runtime._argument_forms import is_mask, shown
 
@@ -96,16 +98,23 @@ def _known(cls: type) -> Mapping[str, _Field]:
 
 def _adapter(name: str, hint: type[object]) -> TypeAdapter[object]:
     try:
+        return _made_adapter(hint)
+    except (PydanticUserError, ArbitraryTypeWarning) as error:
+        raise TypeError(
+            f"{name}: values of {hint} cannot be checked: annotate it with a type ({error})"
+        ) from error
+
+
+def _made_adapter(hint: type[object]) -> TypeAdapter[object]:
+    with warnings.catch_warnings():
+        # what pydantic only warns of, it does not check at all
+        warnings.simplefilter("error", ArbitraryTypeWarning)
         try:
             return TypeAdapter(hint, config=_CONFIG)
         except PydanticUserError as error:
             if error.code != _CONFIG_ELSEWHERE:
                 raise
             return TypeAdapter(hint)
-    except PydanticUserError as error:
-        raise TypeError(
-            f"{name}: values of {hint} cannot be checked: annotate it with a type ({error.message})"
-        ) from error
 
 
 def _takes_mapping(hint: object) -> bool:

@@ -13,9 +13,9 @@ from runtime._state import TrainerControl, TrainerState
 if TYPE_CHECKING:
     from torch.nn import Module
     from torch.optim import Optimizer
-    from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
     from runtime._arguments import TrainingArguments
+    from runtime._schedules import Scheduler
 
 log = logging.getLogger("runtime")
 
@@ -45,7 +45,7 @@ class CallbackHandler(CallbackList):
         model: "Module | None",
         processing_class: object,
         optimizer: "Optimizer | None",
-        lr_scheduler: "LRScheduler | ReduceLROnPlateau | None",
+        lr_scheduler: "Scheduler | None",
     ) -> None:
         super().__init__(model, processing_class, optimizer, lr_scheduler)
         for callback in callbacks:

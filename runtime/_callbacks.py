@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from torch.nn import Module
     from torch.optim import Optimizer
-    from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
     from runtime._arguments import TrainingArguments
+    from runtime._schedules import Scheduler
     from runtime._state import TrainerControl, TrainerState
 
 
@@ -33,7 +33,7 @@ class HookArguments(TypedDict):
     model: "Module | None"
     processing_class: object
     optimizer: "Optimizer | None"
-    lr_scheduler: "LRScheduler | ReduceLROnPlateau | None"
+    lr_scheduler: "Scheduler | None"
     train_dataloader: "Iterable[object] | None"
     eval_dataloader: "Iterable[object] | None"
 

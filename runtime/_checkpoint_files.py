@@ -100,8 +100,11 @@ def put_in_place(written: Path, path: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def remove_checkpoint(path: Path) -> None:
-    """Delete a checkpoint: it stops being visible at once, however long the deleting takes.
+def hide_checkpoint(path: Path) -> Path:
+    """Make a checkpoint invisible at once, for the deleting may take a while.
+
+    Returns:
+        What is to be deleted.
 
     Raises:
         OSError: It could not be renamed, and is still there.
@@ -110,7 +113,7 @@ def remove_checkpoint(path: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):
         path.rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+    return doomed
 
 
 def sync_folder(folder: Path) -> None:

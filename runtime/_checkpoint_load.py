@@ -69,7 +69,8 @@ def verify(path: Path) -> None:
         UnsafeCheckpointError: It names files outside of it.
     """
     if not path.is_dir():
-        raise CheckpointNotFoundError(path, "there is no such folder")
+        why = "it is a file" if path.is_file() else "there is no such folder"
+        raise CheckpointNotFoundError(path, f"{why}; name the folder of a checkpoint")
     manifest = read_manifest(path)
     if manifest is not None:
         check_files(path, manifest.files)
@@ -94,7 +95,8 @@ def load_checkpoint(
 
     Args:
         path: The checkpoint.
-        device: Where weights and optimizer state are wanted.
+        device: Where the weights are wanted. Everything else stays on the host: an optimizer's
+            `load_state_dict` puts its state where its parameters are.
         verified: Whether `verify` has just been passed.
 
     Raises:
@@ -106,19 +108,18 @@ def load_checkpoint(
         verify(path)
     if (path / _PICKLED_ARGUMENTS).exists() and not (path / ARGUMENTS).exists():
         log.info("%s is a pickle and is not read", path / _PICKLED_ARGUMENTS)
-    host = torch.device("cpu")
     rng, epoch_start = _read_rng(path)
     return LoadedCheckpoint(
         path=path,
         model=read_weights(path, device=device),
         state=read_json(path, STATE),
         arguments=read_json(path, ARGUMENTS),
-        optimizer=read_tree(path, OPTIMIZER, device=device),
-        scheduler=read_tree(path, SCHEDULER, device=host),
-        scaler=read_tree(path, SCALER, device=host),
+        optimizer=read_tree(path, OPTIMIZER),
+        scheduler=read_tree(path, SCHEDULER),
+        scaler=read_tree(path, SCALER),
         rng=rng,
         epoch_start=epoch_start,
-        loop=read_tree(path, LOOP, device=host) or {},
+        loop=read_tree(path, LOOP) or {},
     )
 
 
@@ -150,7 +151,7 @@ def _place(tensor: torch.Tensor) -> object:
 
 
 def _read_rng(path: Path) -> tuple[RngState | None, RngState | None]:
-    tree = read_tree(path, RNG, device=torch.device("cpu"), also=numpy_globals())
+    tree = read_tree(path, RNG, also=numpy_globals())
     if tree is None:
         return None, None
     try:

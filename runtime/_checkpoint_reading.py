@@ -73,20 +73,22 @@ def weight_files(path: Path) -> list[str]:
     """
     found = next((name for name in _FORMATS if (path / name).is_file()), None)
     if found is None:
-        raise CheckpointNotFoundError(path, f"it has none of {', '.join(_FORMATS)}")
+        raise CheckpointNotFoundError(
+            path, f"it has none of {', '.join(_FORMATS)}; name the folder that has"
+        )
     return _shards(path, found) if found in {MODEL_INDEX, OLD_MODEL_INDEX} else [found]
 
 
-def read_tree(
-    path: Path, name: str, *, device: torch.device, also: Sequence[Harmless] = ()
-) -> dict[str, object] | None:
-    """Read nested tensors and plain values that `torch.save` wrote; None if there is no such file.
+def read_tree(path: Path, name: str, *, also: Sequence[Harmless] = ()) -> dict[str, object] | None:
+    """Read nested tensors and plain values that `torch.save` wrote, to the host.
 
     Args:
         path: The checkpoint.
         name: The file.
-        device: Where the tensors are wanted.
         also: Further harmless classes and functions that the file may name.
+
+    Returns:
+        What was saved; None if there is no such file.
 
     Raises:
         DamagedCheckpointError: It cannot be read.
@@ -94,7 +96,7 @@ def read_tree(
     """
     if not (path / name).exists():
         return None
-    tree = _unpickle(path, name, device, also)
+    tree = _unpickle(path, name, torch.device("cpu"), also)
     if not isinstance(tree, dict):
         raise DamagedCheckpointError(path, name, f"holds a {type(tree).__name__}, not a dictionary")
     return cast("dict[str, object]", tree)
@@ -149,7 +151,7 @@ def check_archive(path: Path, name: str) -> None:
     """
     file = path / name
     if not zipfile.is_zipfile(file):
-        if _first_byte(file) != b"\x80":  # what every pickle begins with
+        if not _is_pickle(file):
             raise DamagedCheckpointError(path, name, "is neither an archive of torch nor a pickle")
         return
     _refuse_compressed(path, name)
@@ -162,9 +164,13 @@ def check_archive(path: Path, name: str) -> None:
         raise DamagedCheckpointError(path, name, f"differs from what was written, in {broken}")
 
 
-def _first_byte(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        return stream.read(1)
+def _is_pickle(file: Path) -> bool:
+    """Whether a file can be read and begins as every pickle does."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(1) == b"\x80"
+    except OSError:
+        return False
 
 
 def _refuse_compressed(path: Path, name: str) -> None:

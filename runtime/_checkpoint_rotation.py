@@ -3,6 +3,7 @@
 Deciding is pure; `Checkpoints` deletes.
 """
 
+import contextlib
 import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -22,7 +23,10 @@ def by_age(folder: Path) -> list[Path]:
     By time and not by step, so that after going back to an earlier checkpoint the newly written
     ones outlive those of the abandoned course; by step where the file system's times do not tell.
     """
-    times = {path: path.stat().st_mtime for path in find_checkpoints(folder)}
+    times: dict[Path, float] = {}
+    for path in find_checkpoints(folder):
+        with contextlib.suppress(FileNotFoundError):  # somebody else deletes here too
+            times[path] = path.stat().st_mtime
     if times and max(times.values()) - min(times.values()) < _COARSE:
         return list(times)
     return sorted(times, key=lambda path: (times[path], checkpoint_step(path)))
@@ -59,8 +63,11 @@ class Pins:
         self._wanted.setdefault(path, False)
 
     def begin(self, path: Path) -> bool:
-        """Say that reading begins; False if the checkpoint was superseded and is gone."""
+        """Say that reading begins; False if the checkpoint was superseded, or is gone."""
         if path not in self._wanted:
+            return False
+        if not path.is_dir():
+            self._supersede(path)
             return False
         self._wanted[path] = True
         return True
@@ -77,7 +84,10 @@ class Pins:
             kept = set(waiting[-1:])
         for path in waiting:
             if path not in kept:
-                del self._wanted[path]
-                self.superseded += 1
-                log.info("%s was not uploaded: newer checkpoints have taken its place", path)
+                self._supersede(path)
         return [path for path in doomed if path not in kept]
+
+    def _supersede(self, path: Path) -> None:
+        del self._wanted[path]
+        self.superseded += 1
+        log.info("%s is not read any more: newer checkpoints have taken its place", path)

@@ -74,11 +74,10 @@ class Snapshotter:
             UnsavableStateError: A tensor has no plain form on the host.
         """
         self._used, self._sources, self._storages = {}, [], set()
+        self.before_update()  # copies nobody has waited for yet; those to come wait for what is new
         with torch.no_grad():
             distinct, tied = untie(contents.model)
-            lasting = {
-                k for k, tensor in distinct.items() if isinstance(tensor, torch.nn.Parameter)
-            }
+            lasting = {k for k, each in distinct.items() if isinstance(each, torch.nn.Parameter)}
             model = self._weights({k: each for k, each in distinct.items() if k not in lasting})
             trees = self._trees(contents, ("scheduler", "scaler", "loop"))
             self.before_update()

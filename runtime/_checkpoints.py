@@ -9,6 +9,7 @@ before the disk has finished the last one waits for it.
 """
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from runtime._checkpoint_errors import CheckpointDelayError
 from runtime._checkpoint_files import (
     checkpoint_path,
     clear_leftovers,
-    remove_checkpoint,
+    hide_checkpoint,
 )
 from runtime._checkpoint_folder import write_checkpoint
 from runtime._checkpoint_rotation import Pins, beyond_limit, by_age
@@ -51,7 +52,8 @@ class Checkpoints:
         complete: Called with each checkpoint that has become visible, before older ones are
             deleted, on the writing thread.
         failed: Called likewise with the path of each that could not be saved, and why; nothing of
-            it is left, and those before it are untouched.
+            it is left, and those before it are untouched. Called by `save` itself where the disk
+            has hung for ten minutes.
     """
 
     def __init__(
@@ -194,13 +196,15 @@ class Checkpoints:
             self._delete([path for path in by_age(self._folder) if path != kept])
 
     def _delete(self, doomed: list[Path]) -> None:
-        with self._pinning:
-            doomed = self._pins.release(doomed)
-        for path in doomed:
-            try:
-                remove_checkpoint(path)
-            except OSError as error:
-                log.warning("%s is to be deleted and cannot be: %s", path, error)
+        hidden: list[Path] = []
+        with self._pinning:  # so that nobody begins to read what is about to vanish
+            for path in self._pins.release(doomed):
+                try:
+                    hidden.append(hide_checkpoint(path))
+                except OSError as error:
+                    log.warning("%s is to be deleted and cannot be: %s", path, error)
+        for path in hidden:
+            shutil.rmtree(path, ignore_errors=True)
 
     def _own(self, path: Path) -> Path:
         """A checkpoint of this folder as `save` names it; any other as it is."""

@@ -37,7 +37,14 @@ def default_data_collator(features: Sequence[Any]) -> Any:  # noqa: ANN401 - map
         return _by_key(cast("Sequence[Mapping[str, Any]]", features))
     if _has_fields(first):
         return _by_key([cast("dict[str, Any]", vars(feature)) for feature in features])
-    return default_collate(list(features))
+    try:
+        return default_collate(list(features))
+    except (TypeError, RuntimeError) as error:
+        kinds = ", ".join(dict.fromkeys(_described(feature) for feature in features))
+        raise ValueError(
+            f"samples cannot be made a batch ({error}); they are: {kinds}. Make them numbers, "
+            "tensors of one shape, or tuples or dictionaries of these, or pass a data_collator"
+        ) from error
 
 
 def _has_fields(sample: object) -> bool:
@@ -67,7 +74,7 @@ def _labels(key: str, samples: Sequence[Mapping[str, Any]]) -> torch.Tensor:
         stacked = _values(key, samples)
         if key == "label_ids" or label.numel() > 1:
             return stacked
-        return stacked.to(torch.float if label.is_floating_point() else torch.long)
+        return stacked.reshape(-1).to(torch.float if label.is_floating_point() else torch.long)
     sample = label[0] if key == "label_ids" else label
     integers = isinstance(sample, (int, np.integer))
     return _values(key, samples, torch.long if integers else torch.float)
@@ -134,9 +141,9 @@ class KeepColumns:
         if not isinstance(feature, dict):
             return feature
         sample = cast("dict[str, Any]", feature)
-        kept = {key: value for key, value in sample.items() if key in self._columns}
-        if len(kept) == len(sample):
+        if self._columns.issuperset(sample):
             return sample
+        kept = {key: value for key, value in sample.items() if key in self._columns}
         dropped = ", ".join(str(key) for key in sample if key not in kept)
         if not kept:
             raise ValueError(no_column_left(self._model, dropped, self._columns))

@@ -86,9 +86,9 @@ class GreedyLR:
         self.smooth = smooth
         self.window_size = window_size
         self.reset_start_original = reset_start
-        self.min_lrs = self._each("min_lr", min_lr)
-        self.max_lrs = self._each("max_lr", max_lr)
-        self.last_epoch = 0
+        self.min_lrs: list[float] = self._each("min_lr", min_lr)
+        self.max_lrs: list[float] = self._each("max_lr", max_lr)
+        self.last_epoch: int = 0
         self._init_lrs = self._rates()
         self._last_lr = self._rates()
         self._begin()
@@ -131,12 +131,12 @@ class GreedyLR:
                 group["lr"] = rate
 
     def _begin(self) -> None:
-        self.best = float("inf") if self.mode == "min" else float("-inf")
-        self.num_bad_epochs = 0
-        self.num_good_epochs = 0
-        self.cooldown_counter = 0
-        self.warmup_counter = 0
-        self.reset_start = self.reset_start_original
+        self.best: float = float("inf") if self.mode == "min" else float("-inf")
+        self.num_bad_epochs: int = 0
+        self.num_good_epochs: int = 0
+        self.cooldown_counter: int = 0
+        self.warmup_counter: int = 0
+        self.reset_start: int = self.reset_start_original
         self._window = _Window(self.window_size)
 
     def _wait(self) -> None:

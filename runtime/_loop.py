@@ -25,6 +25,7 @@ the summary; the best model; hook: train_end
 import logging
 import math
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -32,6 +33,7 @@ import torch
 from bus import (
     EpochBegan,
     EpochEnded,
+    Event,
     OptimizerStepBegan,
     OptimizerStepEnded,
     StepBegan,
@@ -40,6 +42,7 @@ from bus import (
     TrainBegan,
     TrainEnded,
 )
+from runtime._evaluation_store import batch_size_of
 from runtime._outputs import TrainOutput
 from runtime._rng import RngState
 from runtime._trainer_base import Batch
@@ -77,7 +80,10 @@ class TrainingLoop:
         self._resumed = resumed
         self._started = time.time()
         self._first_step = trainer.state.global_step
+        self._waited = feed.waited
+        self._heard = False
         self._parameters = list(trainer.model.parameters())
+        self._fits = False
 
     def run(self) -> TrainOutput:
         """Train to the end, or to where a flag ends it."""
@@ -121,6 +127,9 @@ class TrainingLoop:
             group = feed.next_group()
             if not group:
                 break
+            if not self._fits:
+                trainer.check_batch(group[0])
+                self._fits = True
             items = trainer.count_items(group)
             trainer.current_gradient_accumulation_steps = len(group)
             for index, inputs in enumerate(group):
@@ -128,10 +137,11 @@ class TrainingLoop:
                 last = index == len(group) - 1
                 self._accumulate(inputs, items, first=index == 0)
                 if last:
+                    self._tell_monitor(group)
                     self._step(epoch + (batch + 1) / self._plan.batches_per_epoch)
                 else:
                     trainer.call_hook("on_substep_end")
-                    trainer.announce(SubstepEnded, {"substep": index + 1})
+                    self._announce(SubstepEnded, {"substep": index + 1})
                 if trainer.control.should_epoch_stop or trainer.control.should_training_stop:
                     if not last:
                         self._zero_gradients()  # an unfinished step is dropped, never leaked
@@ -168,7 +178,8 @@ class TrainingLoop:
         trainer = self._trainer
         if first:
             trainer.call_hook("on_step_begin")
-            trainer.announce(StepBegan)
+            self._heard = trainer.run.has_listeners
+            self._announce(StepBegan)
         model = trainer.model_wrapped
         if not model.training:
             model.train()
@@ -182,10 +193,12 @@ class TrainingLoop:
         trainer.unscale_gradients()
         grad_norm = trainer.clip_gradients(self._parameters)
         trainer.call_hook("on_pre_optimizer_step")
-        trainer.announce(OptimizerStepBegan)
+        self._announce(OptimizerStepBegan)
+        for watch in trainer.run.watches:
+            watch.sample(trainer.state.global_step + 1)
         stepped = trainer.step_optimizer(optimizer)
         trainer.call_hook("on_optimizer_step")
-        trainer.announce(OptimizerStepEnded)
+        self._announce(OptimizerStepEnded)
         trainer.note_step(grad_norm, trainer.learning_rate())
         if stepped:
             trainer.step_scheduler()
@@ -193,8 +206,27 @@ class TrainingLoop:
         trainer.state.global_step += 1
         trainer.state.epoch = epoch
         trainer.call_hook("on_step_end")
-        trainer.announce(StepEnded)
+        self._announce(StepEnded)
         self._log_evaluate_save()
+
+    def _announce(self, kind: type[Event], fields: Mapping[str, object] | None = None) -> None:
+        """Publish an event of a step, which is live-only: there is nobody without a listener."""
+        if self._heard:
+            self._trainer.announce(kind, fields)
+
+    def _tell_monitor(self, group: list[Batch]) -> None:
+        """What a step is worth and how long its data took, if somebody monitors the run."""
+        monitor = self._trainer.run.active_monitor
+        if monitor is None:
+            return
+        waited, self._waited = self._feed.waited - self._waited, self._feed.waited
+        monitor.waited(waited)
+        monitor.step(
+            self._trainer.state.global_step + 1,
+            samples=sum(batch_size_of(batch) or 0 for batch in group),
+            tokens=sum(self._trainer.count_tokens(batch) for batch in group),
+            flops=sum(self._trainer.floating_point_ops(batch) for batch in group),
+        )
 
     def _log_evaluate_save(self) -> None:
         """Always in this order; a flag set on the way still counts for what is behind it."""

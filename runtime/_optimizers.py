@@ -130,13 +130,30 @@ def _adamw(groups: list[Group], args: "TrainingArguments", *, fused: bool) -> to
             fused=fused,
         )
 
-    if not fused:
-        return make(fused=None)
-    try:
-        return make(fused=True)
-    except RuntimeError as error:  # torch refuses the parameters' device or type
-        log.warning("using AdamW that is not fused: %s", error)
-        return make(fused=None)
+    refusal = _refusal(groups) if fused else None
+    if refusal is not None:
+        log.warning("using AdamW that is not fused: %s", refusal)
+    return make(fused=True if fused and refusal is None else None)
+
+
+def _refusal(groups: list[Group]) -> str | None:
+    """Why torch has no fused AdamW for the parameters; it would say so at the first step only.
+
+    One step of a single number for each device and type finds out.
+    """
+    kinds = {
+        (each.device, each.dtype)
+        for group in groups
+        for each in cast("list[nn.Parameter]", group["params"])
+    }
+    for device, dtype in kinds:
+        probe = torch.zeros(1, device=device, dtype=dtype)
+        probe.grad = torch.zeros_like(probe)
+        try:
+            torch.optim.AdamW([probe], fused=True).step()  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
+        except RuntimeError as error:
+            return f"{device} with {dtype}: {error}"
+    return None
 
 
 _PLAIN: Final[Mapping[OptimizerNames, Callable[..., torch.optim.Optimizer]]] = {

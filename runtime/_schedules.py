@@ -10,13 +10,14 @@ from typing import Final, TypeAlias
 
 from pydantic import JsonValue, ValidationError
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from runtime import _schedule_factors as factors
 from runtime._choices import SchedulerType
 from runtime._greedy_schedule import GreedyLR
 
-Scheduler: TypeAlias = "LambdaLR | ReduceLROnPlateau | GreedyLR"
+Scheduler: TypeAlias = LRScheduler | ReduceLROnPlateau | GreedyLR
+"""Anything that moves an optimizer's learning rate, a user's own included."""
 
 _FACTORS: Final[Mapping[SchedulerType, Callable[..., factors.Factor]]] = {
     SchedulerType.LINEAR: factors.linear,

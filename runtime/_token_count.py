@@ -3,13 +3,15 @@
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import torch
 
 log = logging.getLogger("runtime")
 
-SEEN = "num_input_tokens_seen"
+Which: TypeAlias = Literal["no", "all", "non_padding"]
+
+SEEN: Final = "num_input_tokens_seen"
 
 
 class TokenCount:
@@ -26,9 +28,7 @@ class TokenCount:
         device: Tokens counted on the device, an integer tensor; None if there are none.
     """
 
-    def __init__(
-        self, which: Literal["no", "all", "non_padding"], name: str, padding: int | None, seen: int
-    ) -> None:
+    def __init__(self, which: Which, name: str, padding: int | None, seen: int) -> None:
         self.host = seen
         self.device: torch.Tensor | None = None
         self._which = which
@@ -42,11 +42,16 @@ class TokenCount:
         """Whether tokens are counted at all."""
         return self._which != "no"
 
+    def in_batch(self, inputs: object) -> int:
+        """Tokens of a micro-batch, padding included; 0 if there is no such input."""
+        tokens = _named(inputs).get(self._name)
+        return tokens.numel() if isinstance(tokens, torch.Tensor) else 0
+
     def add(self, inputs: object) -> None:
         """Count a micro-batch."""
         if self._which == "no":
             return
-        named = cast("Mapping[str, Any]", inputs) if isinstance(inputs, Mapping) else {}
+        named = _named(inputs)
         tokens = named.get(self._name)
         if not isinstance(tokens, torch.Tensor):
             self._warn(
@@ -99,3 +104,7 @@ class TokenCount:
         if not self._warned:
             self._warned = True
             log.warning("tokens are not counted as asked: %s", text)
+
+
+def _named(inputs: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", inputs) if isinstance(inputs, Mapping) else {}

@@ -1,6 +1,5 @@
 """`Trainer`, with the semantics of Transformers' Trainer on a loop that never waits."""
 
-import inspect
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 
-from bus import Account, Outcome, Request, SubscriberFailed, TrainerInitialized
+from bus import Account, Outcome, SubscriberFailed, TrainerInitialized
 from runtime._arguments import TrainingArguments
 from runtime._callback_handler import DEFAULT_CALLBACKS, CallbackHandler
 from runtime._callback_states import restore_states
@@ -22,6 +21,7 @@ from runtime._loaders import has_length
 from runtime._loop import TrainingLoop
 from runtime._losses import LossSum
 from runtime._metrics import error_text
+from runtime._optimizer_checks import check_schedule, checked_pair
 from runtime._outputs import TrainOutput
 from runtime._precision import Precision
 from runtime._progress_callbacks import PrinterCallback, ProgressCallback
@@ -36,16 +36,22 @@ from runtime._resume import (
     place,
 )
 from runtime._run import Run
+from runtime._schedules import Scheduler
 from runtime._seeds import set_seed
 from runtime._signatures import can_return_loss, find_labels
 from runtime._state import TrainerControl, TrainerState
-from runtime._token_count import TokenCount
-from runtime._trainer_base import ComputeLoss, ComputeMetrics, PreprocessLogits, Scheduler
+from runtime._token_count import TokenCount, Which
+from runtime._trainer_base import ComputeLoss, ComputeMetrics, PreprocessLogits
 from runtime._trainer_checks import check_trainer
-from runtime._trainer_data import Loaders
 from runtime._trainer_evaluation import Evaluation
-from runtime._trainer_logging import Logging
-from runtime._trainer_optimization import Optimization
+from runtime._trainer_given import (
+    check_run,
+    check_sinks,
+    checked_arguments,
+    checked_callbacks,
+    checked_model,
+    made_model,
+)
 from runtime._trainer_run import TrainerRun
 from runtime._trainer_saving import Saving, read_state, run_of
 from runtime._trainer_setup import (
@@ -56,7 +62,6 @@ from runtime._trainer_setup import (
     prepare_process,
     run_settings,
 )
-from runtime._trainer_steps import BatchSteps
 from runtime._training_plan import TrainingPlan, plan_training
 
 if TYPE_CHECKING:
@@ -65,7 +70,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("runtime")
 
 
-class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
+class Trainer(Evaluation, Saving):
     """Trains a module, with the arguments, hooks, flags and methods of Transformers' Trainer.
 
     Each hook is an event on `trainer.run` too, logged numbers reach its sinks, and what is asked
@@ -100,7 +105,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
         TypeError: Something is of a kind that cannot be used.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - upstream's order, which people rely on
         self,
         model: torch.nn.Module | None = None,
         args: TrainingArguments | None = None,
@@ -119,7 +124,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
         sinks: "ReportTo" = None,
         run: Run | None = None,
     ) -> None:
-        self.args = args = args if args is not None else TrainingArguments()
+        self.args = args = checked_arguments(args)
         self.device = args.device
         prepare_process(args)
         self.model_init = model_init
@@ -129,9 +134,9 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
         self.data_collator = data_collator
         self.compute_loss_func, self.compute_metrics = compute_loss_func, compute_metrics
         self.preprocess_logits_for_metrics = preprocess_logits_for_metrics
-        self.optimizer, self.lr_scheduler = optimizers
+        self.optimizer, self.lr_scheduler = self._given_optimizers = checked_pair(optimizers)
         self.optimizer_cls_and_kwargs = optimizer_cls_and_kwargs
-        self._given_optimizers = optimizers
+        check_run(run)
         check_trainer(self)
         self._examine_model()
         self.is_in_train = False
@@ -141,8 +146,8 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
         self._eval_loaders = {}
         self._start_counting(None)
         self.callback_handler = self._make_handler(callbacks)
-        self._owns_run = run is None
-        self._run = run if run is not None else self._plan_run(sinks)
+        self._owns_run, self._given_sinks = run is None, sinks
+        self._run = run if run is not None else self._plan_run()
         self._checkpoints = self._make_checkpoints()
         self.call_hook("on_init_end")
         self._announce_init()
@@ -172,16 +177,25 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
                 to end.
             CheckpointError: The checkpoint is damaged; the message names the file.
         """
+        if self.is_in_train:
+            raise RuntimeError(
+                "train() is under way already and cannot begin within itself; let it end first, "
+                "for example with control.should_training_stop"
+            )
         self.is_in_train = True
         self._ignore_keys = ignore_keys_for_eval
         try:
             if self.model_init is not None:
                 set_seed(self.args.seed)
-                self._set_model(self._call_model_init())
+                self._set_model(made_model(self.model_init))
             checkpoint = self.find_checkpoint(resume_from_checkpoint)
             self._train_batch_size = self._found_batch_size(checkpoint)
             self._begin_run(checkpoint)
-            return self._train_until_it_fits(checkpoint)
+            output = self._train_until_it_fits(checkpoint)
+            if isinstance(self._run, TrainerRun):
+                early = output.global_step < self.state.max_steps
+                self._run.expected = "stopped" if early else None
+            return output
         except BaseException as error:
             self._fail(error)
             raise
@@ -189,12 +203,6 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
             self.is_in_train = False
             if self._feed is not None:
                 self._feed.close()  # or its workers would live on
-
-    def handle_request(self, request: Request) -> None:
-        """Act on a request that took effect; override it for requests of your own kinds.
-
-        Called on the training thread for each request, ours included, whose flags are set already.
-        """
 
     def add_callback(self, callback: TrainerCallback | type[TrainerCallback]) -> None:
         """Add a callback behind the others; a class is made without arguments."""
@@ -226,10 +234,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
                 its last step, otherwise finished.
         """
         self._checkpoints.close()
-        if not self._owns_run:
-            return None
-        early = self.control.should_training_stop and self.state.global_step < self.state.max_steps
-        return self._run.close(outcome or ("stopped" if early else None))
+        return self._run.close(outcome) if self._owns_run else None
 
     def __enter__(self) -> Self:
         return self
@@ -260,7 +265,8 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
 
     def _train_once(self, checkpoint: LoadedCheckpoint | None) -> TrainOutput:
         loader = self.get_train_dataloader()
-        batches = len(loader) if has_length(loader) else None
+        sized: object = loader
+        batches = len(sized) if has_length(sized) else None
         plan = plan_training(
             self.args,
             batches=batches,
@@ -315,7 +321,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
             self._losses.restore(self._carried)
         self._flos = 0.0
         self._tokens = TokenCount(
-            self.args.include_num_input_tokens_seen,
+            cast("Which", self.args.include_num_input_tokens_seen),
             getattr(self.model, "main_input_name", "input_ids"),
             getattr(self.processing_class, "pad_token_id", None),
             state.num_input_tokens_seen,
@@ -328,8 +334,13 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
             self.lr_scheduler, self._made_scheduler = None, False
         self._precision = Precision(args, self.device)
         if args.gradient_checkpointing:
-            enable_gradient_checkpointing(self.model, args.gradient_checkpointing_kwargs)
+            settings = args.gradient_checkpointing_kwargs
+            enable_gradient_checkpointing(
+                self.model, settings if isinstance(settings, dict) else None
+            )
         self.create_optimizer_and_scheduler(plan.max_steps)
+        if self.optimizer is not None and self.lr_scheduler is not None:
+            check_schedule(self.optimizer, self.lr_scheduler)
         self.model_wrapped = compiled(self.model, args) if args.torch_compile else self.model
 
     def _found_batch_size(self, checkpoint: LoadedCheckpoint | None) -> int:
@@ -358,7 +369,8 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
     def _fail(self, error: BaseException) -> None:
         """Training ends with an exception: tell the callbacks and the journal."""
         try:
-            self.call_hook("on_exception", exception=error)
+            # No flag matters any more, so this hook gives none back.
+            self.callback_handler.on_exception(self.args, self.state, self.control, exception=error)
         except Exception:  # the first exception is the one to hear of
             log.exception("a callback failed while it was told of an exception")
         self._checkpoints.wait(self._run.close_timeout)
@@ -370,18 +382,13 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
     def _first_model(self, model: torch.nn.Module | None) -> torch.nn.Module:
         if (model is None) == (self.model_init is None):
             given = "neither was given" if model is None else "both were given"
-            raise ValueError(f"Trainer needs either model or model_init, and {given}")
-        return self._placed(model if model is not None else self._call_model_init())
-
-    def _call_model_init(self) -> torch.nn.Module:
-        init = cast("Callable[..., torch.nn.Module]", self.model_init)
-        wants_trial = len(inspect.signature(init).parameters) == 1
-        return init(None) if wants_trial else init()
+            raise ValueError(
+                f"a trainer needs either model=... or model_init=..., and {given}; pass one"
+            )
+        return self._placed(model if model is not None else made_model(self.model_init))
 
     def _placed(self, model: torch.nn.Module) -> torch.nn.Module:
-        if not isinstance(model, torch.nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
-            raise TypeError(f"model must be a torch.nn.Module, not {type(model).__qualname__}")
-        return model.to(self.device)
+        return checked_model(model, "model").to(self.device)
 
     def _set_model(self, model: torch.nn.Module) -> None:
         """Train another model from now on."""
@@ -407,7 +414,7 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
     ) -> CallbackHandler:
         last = PrinterCallback if self.args.disable_tqdm else ProgressCallback
         handler = CallbackHandler(
-            [*DEFAULT_CALLBACKS, *(callbacks or ())],
+            [*DEFAULT_CALLBACKS, *checked_callbacks(callbacks)],
             self.model,
             self.processing_class,
             self.optimizer,
@@ -425,13 +432,14 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
             SubscriberFailed(subscriber=f"{name}.{hook}", error=error_text(error), retired=False)
         )
 
-    def _plan_run(self, sinks: "ReportTo") -> TrainerRun:
+    def _plan_run(self) -> TrainerRun:
         args, output = self.args, self.output_dir
-        chosen = [*choose_sinks(args.report_to), *choose_sinks(sinks)]
+        chosen = [*choose_sinks(args.report_to), *choose_sinks(self._given_sinks)]
+        check_sinks(chosen)
         return TrainerRun(
             args.run_name or output.resolve().name or "run",
             project=args.project,
-            dir=output / "runs",
+            dir=(output / "runs").absolute(),
             config=run_settings(self.model, args),
             sinks=chosen,
         )
@@ -445,6 +453,9 @@ class Trainer(BatchSteps, Loaders, Optimization, Logging, Evaluation, Saving):
 
     def _begin_run(self, checkpoint: LoadedCheckpoint | None) -> None:
         """Begin the run, or the next attempt at the run that made the checkpoint."""
+        if self._owns_run and self._run.closed:  # training failed, or the trainer was closed
+            self._run = self._plan_run()
+            self._announce_init()
         if isinstance(self._run, TrainerRun):
             folder = run_of(checkpoint) if checkpoint is not None else None
             step = read_state(checkpoint).global_step if checkpoint is not None else None

@@ -14,6 +14,7 @@ from runtime._label_smoothing import LabelSmoother
 from runtime._losses import LossSum
 from runtime._precision import Precision
 from runtime._run import Run
+from runtime._schedules import Scheduler
 from runtime._state import TrainerControl, TrainerState
 
 log = logging.getLogger("runtime")
@@ -23,7 +24,6 @@ Batch: TypeAlias = Any
 
 ComputeMetrics: TypeAlias = Callable[..., dict[str, float]]
 ComputeLoss: TypeAlias = Callable[..., torch.Tensor]
-Scheduler: TypeAlias = torch.optim.lr_scheduler.LRScheduler
 PreprocessLogits: TypeAlias = Callable[[Any, Any], Any]
 
 
@@ -95,4 +95,5 @@ class TrainerBase:
     def announce(self, kind: type[Event], fields: Mapping[str, object] | None = None) -> None:
         """Publish an event if somebody wants it; only then it is built."""
         if self.run.wants(kind):
-            self.run.publish(kind(step=self.state.global_step, **(fields or {})))
+            values: dict[str, Any] = {"step": self.state.global_step, **(fields or {})}
+            self.run.publish(kind(**values))

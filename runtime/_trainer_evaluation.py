@@ -8,17 +8,23 @@ from typing import Any, cast
 import torch
 
 from bus import Evaluated, Predicted, PredictionStepEnded
-from runtime._evaluation import EvaluationOptions, run_evaluation
+from runtime._dataset_checks import is_named_sets
+from runtime._evaluation import EvaluationLoop, EvaluationOptions
+from runtime._evaluation_step import prediction_step
 from runtime._outputs import EvalLoopOutput, PredictionOutput, speed_metrics
-from runtime._predictions import prediction_step
-from runtime._trainer_base import Batch, TrainerBase
+from runtime._trainer_base import Batch
+from runtime._trainer_data import Loaders
+from runtime._trainer_logging import Logging
+from runtime._trainer_optimization import Optimization
 from runtime._trainer_setup import is_out_of_memory
+from runtime._trainer_steps import BatchSteps
 
 
-class Evaluation(TrainerBase):
+class Evaluation(BatchSteps, Loaders, Logging, Optimization):
     """The methods that run the model without training it."""
 
     _ignore_keys: list[str] | None = None
+    _batches_evaluated: int = 0
 
     def evaluate(
         self,
@@ -39,8 +45,8 @@ class Evaluation(TrainerBase):
             long it took, and the epoch.
         """
         given = eval_dataset is not None
-        data = eval_dataset if given else self.eval_dataset
-        if isinstance(data, Mapping) and not hasattr(data, "column_names"):
+        data: object = eval_dataset if given else self.eval_dataset
+        if is_named_sets(data):
             merged: dict[str, float] = {}
             for name, each in cast("Mapping[str, Any]", data).items():
                 part = each if given else name
@@ -68,7 +74,7 @@ class Evaluation(TrainerBase):
     def evaluation_loop(
         self,
         dataloader: Any,  # noqa: ANN401 - any iterable of batches
-        description: str,  # noqa: ARG002 - upstream's, for those who override it
+        description: str,
         prediction_loss_only: bool | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
@@ -83,7 +89,7 @@ class Evaluation(TrainerBase):
             ignore_keys: Keys of the model's outputs to leave out of the predictions.
             metric_key_prefix: What the names of the metrics begin with.
         """
-        args = self.args
+        args, compute = self.args, self.compute_metrics
         loss_only = (
             args.prediction_loss_only if prediction_loss_only is None else prediction_loss_only
         )
@@ -91,21 +97,26 @@ class Evaluation(TrainerBase):
         self._cast_for_evaluation()
         model = self.model_wrapped if self.is_in_train else self.model
         model.eval()
-        return run_evaluation(
-            dataloader,
+        options = EvaluationOptions(
+            batch_size=args.eval_batch_size,
+            prefix=metric_key_prefix,
+            keeps_predictions=not args.batch_eval_metrics or description == "Prediction",
+            accumulation_steps=args.eval_accumulation_steps,
+            by_batch=args.batch_eval_metrics,
+            joins=args.eval_do_concat_batches,
+            include=tuple(args.include_for_metrics),
+            drops_non_finite=args.logging_nan_inf_filter,
+            main_input=getattr(self.model, "main_input_name", "input_ids"),
+        )
+        self._batches_evaluated = 0
+        loop = EvaluationLoop(
             lambda inputs: self.prediction_step(model, inputs, loss_only, ignore_keys),
-            EvaluationOptions(
-                prefix=metric_key_prefix,
-                loss_only=loss_only,
-                accumulation_steps=args.eval_accumulation_steps,
-                by_batch=args.batch_eval_metrics,
-                include=tuple(args.include_for_metrics),
-                compute_metrics=self.compute_metrics,
-                preprocess=self.preprocess_logits_for_metrics,
-                input_name=getattr(self.model, "main_input_name", "input_ids"),
-            ),
+            options,
+            compute_metrics=compute,
+            preprocess_logits=self.preprocess_logits_for_metrics,
             after_batch=self._after_prediction_step,
         )
+        return loop.run(dataloader)
 
     def prediction_step(
         self,
@@ -119,16 +130,36 @@ class Evaluation(TrainerBase):
         Returns:
             The loss, the logits and the labels, on the device; None for what there is not.
         """
-        return prediction_step(
+        inputs = self._prepare_inputs(inputs)
+        context = self.compute_loss_context_manager
+
+        def compute_loss(batch: Batch) -> tuple[torch.Tensor, Any]:
+            items = self.count_items([batch])
+            with context():
+                found = self.compute_loss(
+                    model, batch, return_outputs=True, num_items_in_batch=items
+                )
+            return cast("tuple[torch.Tensor, Any]", found)
+
+        def forward(batch: Batch) -> Any:  # noqa: ANN401 - models return anything
+            with context():
+                return self.forward(model, batch)
+
+        # A batch without names that a loss function is given ends with its labels.
+        unnamed = self.compute_loss_func is not None and isinstance(inputs, (tuple, list))
+        loss, logits, labels = prediction_step(
             model,
-            self._prepare_inputs(inputs),
-            label_names=self.label_names,
-            loss_only=prediction_loss_only,
+            inputs,
+            label_names=[] if unnamed else self.label_names,
+            returns_loss=unnamed or self.can_return_loss,
+            prediction_loss_only=prediction_loss_only,
             ignore_keys=ignore_keys,
-            can_return_loss=self.can_return_loss,
-            compute_loss=self.compute_loss,
-            context=self.compute_loss_context_manager,
+            compute_loss=compute_loss,
+            forward=forward,
         )
+        if unnamed and not prediction_loss_only:
+            labels = cast("list[Any]", inputs)[-1]
+        return loss, logits, labels
 
     def evaluate_in_training(self, *, best: bool) -> dict[str, float]:
         """Evaluate because training says so; what counts is in the flags afterwards.
@@ -183,9 +214,10 @@ class Evaluation(TrainerBase):
         metrics |= speed_metrics(prefix, started, num_samples=samples, num_steps=steps)
         return metrics
 
-    def _after_prediction_step(self, batch: int) -> None:
+    def _after_prediction_step(self) -> None:
         self.call_hook("on_prediction_step")
-        self.announce(PredictionStepEnded, {"batch": batch})
+        self.announce(PredictionStepEnded, {"batch": self._batches_evaluated})
+        self._batches_evaluated += 1
 
     def _cast_for_evaluation(self) -> None:
         """Bring the model to the type of a full evaluation, outside of training only."""
@@ -201,6 +233,7 @@ class Evaluation(TrainerBase):
 
         Raises:
             KeyError: The metric is not among those of the evaluation.
+            TypeError: It is no number.
         """
         wanted, state = self.args.metric_for_best_model, self.state
         if wanted is None:
@@ -209,9 +242,17 @@ class Evaluation(TrainerBase):
         if name not in metrics:
             raise KeyError(
                 f"metric_for_best_model={wanted!r} is not among the metrics of the evaluation: "
-                f"{', '.join(metrics)}; set it to one of them, or let compute_metrics return it"
+                f"{', '.join(metrics)}; set it to one of them, or let compute_metrics return it. "
+                f"There is a loss if a batch has all labels, {self.label_names or 'none known'}: "
+                "label_names=[...] says which of the model's inputs they are"
             )
-        value = metrics[name]
+        try:
+            value = float(metrics[name])
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"metric_for_best_model={wanted!r} is {metrics[name]!r:.80} in the evaluation, "
+                "which cannot be compared; let compute_metrics return a number for it"
+            ) from None
         self.step_plateau(value)
         worst = -math.inf if self.args.greater_is_better else math.inf
         best = worst if state.best_metric is None else state.best_metric

@@ -2,6 +2,7 @@
 
 import torch
 
+from runtime._device import HostValues
 from runtime._flops import FlopCounter
 from runtime._logs import Logs
 from runtime._losses import LossSum
@@ -37,6 +38,10 @@ class Logging(TrainerBase):
         self._flos += self.floating_point_ops(inputs)
         self._tokens.add(inputs)
 
+    def count_tokens(self, inputs: Batch) -> int:
+        """Tokens of a micro-batch, padding included; 0 for a model without tokens."""
+        return self._tokens.in_batch(inputs)
+
     def floating_point_ops(self, inputs: Batch) -> float:
         """Operations of one forward and backward pass; override it for a model of your own.
 
@@ -69,7 +74,11 @@ class Logging(TrainerBase):
             device["grad_norm"] = grad_norm
         self.store_flos()
         names = [name for name in (*_ORDER, *device) if name in device or name in host]
-        self.log(Logs(host, device=self.run.take(device), order=names), started)
+        late = self.run.take(device)
+        if isinstance(late, HostValues):
+            host |= late.values()
+            late = None
+        self.log(Logs(host, device=late, order=dict.fromkeys(names)), started)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log numbers by name to callbacks, to `state.log_history` and to the bus.
@@ -82,8 +91,7 @@ class Logging(TrainerBase):
             start_time: When training began, in Unix seconds, for the tokens per second.
         """
         entry = logs if isinstance(logs, Logs) else Logs(logs)
-        if self.state.epoch is not None:
-            entry["epoch"] = self.state.epoch
+        entry["epoch"] = self.state.epoch
         if self._tokens.counts and SEEN not in entry:
             late = self._tokens.on_device(start_time)
             if late:
@@ -115,8 +123,10 @@ class Logging(TrainerBase):
         metrics["total_flos"] = self.state.total_flos
         metrics["train_loss"] = self._sum_of_losses() / max(steps, 0.001)
         self.state.num_input_tokens_seen = self._tokens.total()
-        self.log(dict(metrics))
-        return {**metrics, "epoch": self.state.epoch}
+        self.log(metrics)
+        logged = dict(self.state.log_history[-1])
+        del logged["step"]
+        return logged
 
     def _sum_of_losses(self) -> float:
         parts = [self._total.peek(), self._losses.peek()]

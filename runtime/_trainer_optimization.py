@@ -1,20 +1,25 @@
 """What a trainer does with gradients and learning rates."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 
-from bus import Decision
-from runtime._optimizers import create_optimizer
-from runtime._schedules import create_scheduler
-from runtime._trainer_base import Scheduler, TrainerBase
+from bus import Decision, Request
+from runtime._checkpoints import Checkpoints
+from runtime._greedy_schedule import GreedyLR
+from runtime._optimizers import create_optimizer, parameter_groups
+from runtime._schedules import Scheduler, create_scheduler
+from runtime._trainer_base import TrainerBase
 
-_BY_METRIC = (torch.optim.lr_scheduler.ReduceLROnPlateau,)
+_BY_METRIC = (torch.optim.lr_scheduler.ReduceLROnPlateau, GreedyLR)
 """Schedulers that step with an evaluation's metric instead of with the optimizer."""
 
 
 class Optimization(TrainerBase):
     """The methods around the optimizer's step, and those that make optimizer and scheduler."""
+
+    optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None
+    _checkpoints: Checkpoints
 
     def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
         """Make both, as far as they were not given; override it for your own.
@@ -28,23 +33,30 @@ class Optimization(TrainerBase):
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer that the arguments name, unless one was given."""
         if self.optimizer is None:
-            self.optimizer = create_optimizer(model or self.model, self.args)
+            target = model or self.model
+            if self.optimizer_cls_and_kwargs is None:
+                self.optimizer = create_optimizer(target, self.args)
+            else:
+                kind, settings = self.optimizer_cls_and_kwargs
+                self.optimizer = kind(parameter_groups(target, self.args.weight_decay), **settings)
         return self.optimizer
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> Scheduler:
         """Make the learning rate's schedule that the arguments name, unless one was given."""
-        if self.lr_scheduler is None:
-            self.lr_scheduler = create_scheduler(
-                self.args.lr_scheduler_type,
-                optimizer or cast("torch.optim.Optimizer", self.optimizer),
-                warmup_steps=self.args.get_warmup_steps(num_training_steps),
-                training_steps=num_training_steps,
-                kwargs=self.args.lr_scheduler_kwargs,
-            )
-            self._made_scheduler = True
-        return self.lr_scheduler
+        if self.lr_scheduler is not None:
+            return self.lr_scheduler
+        args = self.args
+        self.lr_scheduler = made = create_scheduler(
+            args.lr_scheduler_type,
+            optimizer or cast("torch.optim.Optimizer", self.optimizer),
+            warmup_steps=args.get_warmup_steps(num_training_steps),
+            training_steps=num_training_steps,
+            kwargs=args.lr_scheduler_kwargs if isinstance(args.lr_scheduler_kwargs, dict) else None,
+        )
+        self._made_scheduler = True
+        return made
 
     def learning_rate(self) -> float | None:
         """The rate of the first parameter group now; None if the scheduler keeps it on a device."""
@@ -64,6 +76,7 @@ class Optimization(TrainerBase):
 
     def step_optimizer(self, optimizer: torch.optim.Optimizer) -> bool:
         """Step it; tell whether it did, which only fp16 gradients may prevent."""
+        self._checkpoints.before_update()
         return self._precision.step(optimizer)
 
     def step_scheduler(self) -> None:
@@ -74,7 +87,7 @@ class Optimization(TrainerBase):
     def step_plateau(self, metric: float) -> None:
         """Tell a schedule that follows a metric what it is."""
         if isinstance(self.lr_scheduler, _BY_METRIC):
-            self.lr_scheduler.step(metric)
+            self.lr_scheduler.step(metric)  # pyright: ignore[reportUnknownMemberType] - torch
 
     def apply_requests(self) -> None:
         """Take what was asked through the control channel: it sets the flags that callbacks set."""
@@ -92,6 +105,12 @@ class Optimization(TrainerBase):
             self.handle_request(request)
         if not decision.requests and not decision.stop:
             self._no_decision = decision
+
+    def handle_request(self, request: Request) -> None:
+        """Act on a request that took effect; override it for requests of your own kinds.
+
+        Called on the training thread for each request, ours included, whose flags are set already.
+        """
 
     def _set_learning_rate(self, rate: float) -> None:
         """Continue with this rate; a schedule goes on from it in the same proportions."""

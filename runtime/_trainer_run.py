@@ -20,6 +20,8 @@ class TrainerRun(Run):
     _begins_at_once: ClassVar[bool] = False
     opening: tuple[Event, ...] = ()
     """What is published first, as soon as the run has begun."""
+    expected: Outcome | None = None
+    """How it ends if nobody says otherwise, also where nobody closes it before the exit."""
 
     @property
     def begun(self) -> bool:
@@ -59,8 +61,10 @@ class TrainerRun(Run):
         timeout: float | None = None,
     ) -> Account | None:
         """As `Run.close`; one that has not begun begins only if somebody waits for its end."""
-        if not self.begun and not self._bus.has_subscribers:
+        if not self.begun and not self._bus.has_listeners:
             self._open = False
             forget(self)
             return None
+        if error is None:
+            outcome = outcome or self.expected
         return super().close(outcome, error=error, timeout=timeout)

@@ -11,23 +11,31 @@ import torch
 from bus import CheckpointSaved
 from runtime._callback_states import export_states
 from runtime._checkpoint_contents import CheckpointContents, LoadedCheckpoint, SavedCheckpoint
-from runtime._checkpoint_errors import CheckpointError, CheckpointNotFoundError
+from runtime._checkpoint_errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    DamagedCheckpointError,
+)
 from runtime._checkpoint_files import checkpoint_path
 from runtime._checkpoint_load import (
     last_good_checkpoint,
     load_checkpoint,
     load_weights,
+    verify,
 )
+from runtime._checkpoint_reading import read_weights
 from runtime._checkpoints import Checkpoints
 from runtime._data import EpochFeed
 from runtime._logs import SharedValues
 from runtime._losses import LossSum
+from runtime._model_folder import write_model
 from runtime._pretrained import pretrained_files
 from runtime._resume import DATA, GRAD_NORM, LAST_LOGGED, LEARNING_RATE, LOSSES, EpochPlace
 from runtime._rng import RngState
 from runtime._state import TRAINER_STATE_NAME, TrainerState
 from runtime._token_count import SEEN, TokenCount
-from runtime._trainer_base import TrainerBase
+from runtime._trainer_logging import Logging
+from runtime._training_state import load_optimizer, load_schedule
 
 log = logging.getLogger("runtime")
 
@@ -35,7 +43,7 @@ RUN_FILE = "run_path.txt"
 """Names the run that made a checkpoint, relative to it if it lies in the same output directory."""
 
 
-class Saving(TrainerBase):
+class Saving(Logging):
     """The methods that write and read checkpoints and models."""
 
     _checkpoints: Checkpoints
@@ -101,24 +109,31 @@ class Saving(TrainerBase):
         if wanted is None or wanted is False:
             return None
         self._checkpoints.wait()
+        if wanted == "" or not isinstance(wanted, (str, os.PathLike, bool)):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+            raise TypeError(
+                f"resume_from_checkpoint={wanted!r} names no checkpoint; pass its folder, or True "
+                "for the newest one in output_dir"
+            )
         if wanted is True:
             found = last_good_checkpoint(self.output_dir)
             if found is None:
                 raise CheckpointNotFoundError(
-                    self.output_dir, "there is no intact one to resume from; train without resuming"
+                    self.output_dir,
+                    "it has no checkpoint-STEP that is intact; train without "
+                    "resuming, or set output_dir to where the checkpoints are",
                 )
             checkpoint = load_checkpoint(found, device=self.device, verified=True)
         else:
-            checkpoint = load_checkpoint(Path(wanted), device=self.device)
+            checkpoint = load_checkpoint(Path(cast("str", wanted)), device=self.device)
         load_weights(self.model, checkpoint.model)
         return checkpoint
 
     def load_training_state(self, checkpoint: LoadedCheckpoint) -> None:
         """Put optimizer, schedule and scaler where they stood."""
-        if checkpoint.optimizer is not None:
-            cast("torch.optim.Optimizer", self.optimizer).load_state_dict(checkpoint.optimizer)
+        if checkpoint.optimizer is not None and self.optimizer is not None:
+            load_optimizer(self.optimizer, checkpoint.optimizer, checkpoint.path)
         if checkpoint.scheduler is not None and self.lr_scheduler is not None:
-            self.lr_scheduler.load_state_dict(checkpoint.scheduler)
+            load_schedule(self.lr_scheduler, checkpoint.scheduler, checkpoint.path)
         scaler = self._precision.scaler
         if scaler is not None and checkpoint.scaler is not None:
             scaler.load_state_dict(checkpoint.scaler)
@@ -132,20 +147,23 @@ class Saving(TrainerBase):
         self._checkpoints.before_update()
 
     def settle_checkpoints(self) -> None:
-        """At the end of training: load the best model and leave no more than was asked for."""
+        """At the end of training: load the best model and leave no more than was asked for.
+
+        Everything is on the disk when it returns, for whoever looks there after `train`.
+        """
         best, args = self.state.best_model_checkpoint, self.args
-        if best is None:
-            return
-        if args.load_best_model_at_end:
-            self._checkpoints.wait()
-            try:
-                weights = load_checkpoint(Path(best), device=self.device).model
-            except CheckpointError as error:
-                log.warning("the best model cannot be loaded, the last one stays: %s", error)
-            else:
-                load_weights(self.model, weights)
-        if args.save_total_limit == 1:
+        if best is not None and args.save_total_limit == 1:
             self._checkpoints.keep_only(Path(best))
+        self._checkpoints.wait()
+        if best is None or not args.load_best_model_at_end:
+            return
+        try:
+            verify(Path(best))
+            weights = read_weights(Path(best), device=self.device)
+        except CheckpointError as error:
+            log.warning("the best model cannot be loaded, the last one stays: %s", error)
+        else:
+            load_weights(self.model, weights)
 
     def _contents(self) -> CheckpointContents:
         state, args = self.state.snapshot(), self.args
@@ -273,9 +291,14 @@ def read_state(checkpoint: LoadedCheckpoint) -> TrainerState:
     path = checkpoint.path / TRAINER_STATE_NAME
     if not path.is_file():
         raise CheckpointNotFoundError(
-            checkpoint.path, f"without {TRAINER_STATE_NAME} training cannot be resumed from it"
+            checkpoint.path,
+            f"without {TRAINER_STATE_NAME} training cannot go on from it; load its weights into "
+            "the model yourself, and train without resuming",
         )
     state = TrainerState.load_from_json(path)
+    if state.global_step < 0:
+        why = f"says that {state.global_step} steps were taken"
+        raise DamagedCheckpointError(checkpoint.path, TRAINER_STATE_NAME, why)
     best = state.best_model_checkpoint
     if best is not None and not Path(best).is_dir():
         log.warning("the best checkpoint so far, %s, is gone; it is forgotten", best)

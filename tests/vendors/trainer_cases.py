@@ -15,7 +15,6 @@ MENDED = {
     "Q6": "each callback has its own copy of `logs`; printing removes nothing from the result",
     "Q8": "what is left of an accumulation at an unsized loader's end is stepped, not leaked",
     "Q9": "max_steps=0 trains nothing",
-    "Q13": "train() resets early stopping's patience",
 }
 
 

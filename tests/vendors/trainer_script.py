@@ -105,7 +105,9 @@ def make_trainer(library: Any, training: Training, notes: Notes) -> Any:
     callbacks = [make_recorder(library, notes)]
     if training.early_stopping is not None:
         callbacks.append(library.EarlyStoppingCallback(**training.early_stopping))
-    given = {"output_dir": OUTPUT, "report_to": "none", "use_cpu": True, "disable_tqdm": False}
+    # Absolute, because a run that a failed constructor leaves open ends elsewhere.
+    output = str(Path(OUTPUT).absolute())
+    given = {"output_dir": output, "report_to": "none", "use_cpu": True, "disable_tqdm": False}
     trainer = Trainer(
         make_model(training.model),
         library.TrainingArguments(**{**given, **training.arguments}),
@@ -149,6 +151,8 @@ def train(library: Any, training: Training) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 - errors are compared too
         kinds = [each.__name__ for each in type(error).__mro__]
         result["error"] = {"kinds": kinds, "message": str(error)}
+    if hasattr(trainer, "close"):  # ours writes and deletes files beside training, until then
+        trainer.close()
     result |= {
         "hooks": notes.hooks,
         "keywords": notes.seen,

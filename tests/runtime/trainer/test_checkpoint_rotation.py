@@ -1,6 +1,7 @@
 """Old checkpoints go as Transformers lets them go, but never under a reader."""
 
 import os
+import shutil
 import threading
 
 import pytest
@@ -202,3 +203,12 @@ class TestPins:
         assert all(read)
         assert len(read) + checkpoints.superseded == 20
         assert left() == [20]
+
+    def test_deleted_by_somebody_else(self, start, tmp_path):
+        """A pinned checkpoint that a person removes is not reported as there."""
+        checkpoints = start(2)
+        path = checkpoints.save(CONTENTS, step=1, best=None)
+        checkpoints.pin(path)
+        shutil.rmtree(path)
+        assert not checkpoints.reading(tmp_path / "checkpoint-1")
+        assert checkpoints.superseded == 1

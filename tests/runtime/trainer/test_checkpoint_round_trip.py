@@ -335,7 +335,17 @@ class TestCuda:
         loaded = load_checkpoint(path, device=torch.device("cuda"))
         assert all(torch.equal(each, loaded.model[name]) for name, each in expected.items())
         moment = optimizer.state_dict()["state"][0]["exp_avg"]
-        assert torch.equal(loaded.optimizer["state"][0]["exp_avg"], moment)
+        assert torch.equal(loaded.optimizer["state"][0]["exp_avg"], moment.cpu())
+
+    def test_two_saves_without_an_update_between(self, save):
+        """The second save holds what was enqueued after the first."""
+        weight = nn.Parameter(torch.zeros(1 << 20, device="cuda"))
+        save(1, model={"w": weight})
+        torch.cuda._sleep(200_000_000)
+        with torch.no_grad():
+            weight.add_(1)
+        path = save(2, model={"w": weight})
+        assert load_checkpoint(path, device=CPU).model["w"].unique().tolist() == [1]
 
     def test_the_host_does_not_wait(self, tmp_path):
         """`save` returns while the device is busy, and what follows waits on the device."""
