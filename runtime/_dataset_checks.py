@@ -27,11 +27,13 @@ def check_datasets(trainer: "Trainer") -> None:
         ValueError: There is nothing to evaluate on or to train on, or no end to it.
         TypeError: Something is no dataset.
     """
-    args, train, evaluated = trainer.args, trainer.train_dataset, trainer.eval_dataset
-    evaluates = args.eval_strategy != "no"
-    if evaluates and (evaluated is None or (isinstance(evaluated, dict) and not evaluated)):
+    args = trainer.args
+    train: object = trainer.train_dataset
+    evaluated: object = trainer.eval_dataset
+    no_set = evaluated == {}
+    if args.eval_strategy != "no" and (evaluated is None or no_set):
         strategy = IntervalStrategy(args.eval_strategy).value
-        given = "none was given" if evaluated is None else "eval_dataset={} has none"
+        given = "eval_dataset={} has none" if no_set else "none was given"
         raise ValueError(
             f'eval_strategy="{strategy}" needs data to evaluate on, and {given}; '
             'pass eval_dataset=..., or set eval_strategy="no"'

@@ -23,7 +23,7 @@ def choose_sinks(wanted: "ReportTo") -> "list[Sink]":
         return []
     from bus import SINKS, Sink  # noqa: PLC0415 - a run without sinks does not pay for the registry
 
-    if not isinstance(wanted, (str, Sink, Iterable)):
+    if not isinstance(wanted, (str, Sink, Iterable)):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
         raise TypeError(f"sinks={wanted!r} are none; pass a name, a bus.Sink, or a list of them")
     sinks, others = SINKS.make(wanted)
     for each in others:

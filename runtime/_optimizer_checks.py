@@ -21,8 +21,8 @@ def checked_pair(optimizers: object) -> Pair:
     Raises:
         TypeError: They are not two, or of another kind.
     """
+    kind = "None" if optimizers is None else f"a {type(optimizers).__qualname__}"
     if not isinstance(optimizers, (tuple, list)) or len(cast("Sequence[object]", optimizers)) != 2:
-        kind = "None" if optimizers is None else f"a {type(optimizers).__qualname__}"
         raise TypeError(f"optimizers is {kind} and not a pair; {_HOW}")
     optimizer, scheduler = cast("Sequence[Any]", optimizers)
     for each, what, needs in (

@@ -65,19 +65,19 @@ def misfit(model: torch.nn.Module, batch: object) -> str | None:
         signature = inspect.signature(model.forward, follow_wrapped=False)
     except (TypeError, ValueError):
         return None
+    told = _contents(batch)
     try:
         if isinstance(batch, Mapping):
             named = cast("Mapping[str, object]", batch)
             signature.bind(**named)
         elif isinstance(batch, (tuple, list)):
-            parts = cast("Sequence[object]", batch)
-            signature.bind(*parts)
+            signature.bind(*cast("Sequence[object]", batch))
         else:
             signature.bind(batch)
     except TypeError as error:
         return (
             f"{type(model).__name__}.forward{signature} cannot be called with a batch of "
-            f"{_contents(batch)}: {error}. Rename the samples' keys to its parameters, or pass a "
+            f"{told}: {error}. Rename the samples' keys to its parameters, or pass a "
             "data_collator that makes what it takes; by default text, None and keys that it does "
             "not have are left out"
         )

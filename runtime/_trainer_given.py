@@ -22,11 +22,11 @@ def checked_arguments(args: object) -> TrainingArguments:
         TypeError: They are none.
         ValueError: They do not fit together, or the output directory cannot be one.
     """
+    kind = type(args).__qualname__
     if args is None:
         args = TrainingArguments()
     if not isinstance(args, TrainingArguments):
         hint = "(**args)" if isinstance(args, dict) else "(output_dir=...)"
-        kind = type(args).__qualname__
         raise TypeError(f"args is a {kind}, not TrainingArguments; pass TrainingArguments{hint}")
     args.check()
     _check_folder(args.output_dir or "")

@@ -194,18 +194,18 @@ def _logits(outputs: Any, labels: Any) -> torch.Tensor:  # noqa: ANN401 - models
         ValueError: There are none.
     """
     if isinstance(outputs, Mapping):
+        names = ", ".join(map(str, cast("Mapping[object, object]", outputs))) or "nothing"
         found = cast("Mapping[str, Any]", outputs).get("logits")
     else:
+        names = f"a {type(outputs).__name__}"
         found = getattr(outputs, "logits", outputs)
-        found = found[0] if isinstance(found, (tuple, list)) else found
+        if isinstance(found, (tuple, list)):
+            found = next(iter(cast("Sequence[Any]", found)), None)
     if isinstance(found, torch.Tensor) and found.dim() == getattr(labels, "ndim", -2) + 1:
         return found
-    what = f"a {type(outputs).__name__}"
-    if isinstance(outputs, Mapping):
-        what = ", ".join(map(str, cast("Mapping[object, object]", outputs))) or "nothing"
     raise ValueError(
         f"label_smoothing_factor needs logits of one dimension more than the labels, of shape "
-        f"{tuple(getattr(labels, 'shape', ()))}, and the model returned {what} without such; "
+        f"{tuple(getattr(labels, 'shape', ()))}, and the model returned {names} without such; "
         "return them as `logits`, or set label_smoothing_factor=0"
     )
 
