@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.bus.journal.sigkill import run_sigkill_trials
+from tests.runtime.trainer.training_kills import run_kill_trials as run_training_kills
 from tests.sinks.kill_trials import Trials, Victim, run_kill_trials
 from tests.vendors.mlflow_kills import destination
 from tests.vendors.mlflow_server import RealServer, find_python
@@ -121,10 +122,7 @@ def counted(trials: Trials, seed: int) -> str:
 
 def training_kills(count: int, seed: int) -> Row:
     """Kill trainings and resume them; see tests/runtime/trainer/training_kills.py."""
-    trials: Callable[..., list[str]] = load(
-        "tests/runtime/trainer/training_kills.py"
-    ).run_kill_trials
-    failures = trials(count, seed)
+    failures = run_training_kills(count, seed)
     return "SIGKILL of a training, resumed to the end", f"{count} kills, seed {seed}", failures
 
 
