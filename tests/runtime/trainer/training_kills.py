@@ -1,10 +1,11 @@
 """Kills trainings at random moments, resumes them, and says what is not as in an unbroken one.
 
-`run_kill_trials(kills, seed)` is for tests and for the soak benchmark. A trial: a process trains; it is killed at any moment of its life, or while a checkpoint is
-being written; another one resumes, and may be killed too, until one reaches the end. Then weights,
+`run_kill_trials(kills, seed)` is for tests and the soak benchmark.
+
+A trial: a process trains; it is killed at any moment of its life, or while a checkpoint is being
+written; another one resumes, and may be killed too, until one reaches the end. Then weights,
 optimizer, generators and logged values are those of a training that nobody killed. Whenever one is
-killed, the newest checkpoint that its journal reports, or a later one, is there and whole.
-"""
+killed, the newest checkpoint that its journal reports, or a later one, is there and whole."""
 
 import contextlib
 import importlib
