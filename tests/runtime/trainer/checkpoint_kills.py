@@ -1,9 +1,10 @@
 """Kills a process that saves checkpoints, again and again, and says what is not as promised.
 
-`run_kill_trials(count, seed)` is for tests and for the soak benchmark, which load this file by its
-path. A trial: a child saves as fast as the disk lets it, each checkpoint's tensors holding its
-number, some of them at one step that is replaced each time, and says through a pipe which are
-complete. After SIGKILL at a random moment
+`run_kill_trials(count, seed)` is for tests and the soak benchmark.
+
+A trial: a child saves as fast as the disk lets it, each checkpoint's tensors holding its number,
+some of them at one step that is replaced each time, and says through a pipe which are complete.
+After SIGKILL at a random moment
 
 - every visible checkpoint is whole, and all its files are of one save;
 - the newest save that was told complete, or a later one, is visible;

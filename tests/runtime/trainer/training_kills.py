@@ -1,11 +1,11 @@
 """Kills trainings at random moments, resumes them, and says what is not as in an unbroken one.
 
-`run_kill_trials(kills, seed)` is for tests and for the soak benchmark, which load this file by its
-path. A trial: a process trains; it is killed at any moment of its life, or while a checkpoint is
-being written; another one resumes, and may be killed too, until one reaches the end. Then weights,
+`run_kill_trials(kills, seed)` is for tests and the soak benchmark.
+
+A trial: a process trains; it is killed at any moment of its life, or while a checkpoint is being
+written; another one resumes, and may be killed too, until one reaches the end. Then weights,
 optimizer, generators and logged values are those of a training that nobody killed. Whenever one is
-killed, the newest checkpoint that its journal reports, or a later one, is there and whole.
-"""
+killed, the newest checkpoint that its journal reports, or a later one, is there and whole."""
 
 import contextlib
 import importlib
@@ -140,13 +140,13 @@ class Trials:
 
 def wrong_after_a_kill(folder: Path) -> list[str]:
     """What is wrong with the checkpoints of a training that was killed."""
-    runs = list((folder / "runs").glob("*/run.json"))
-    if len(runs) > 1:
-        return [f"there are {len(runs)} runs"]
-    if not runs:
-        return []
-    records = JournalReader(runs[0].parent).records(types=(CheckpointSaved,), superseded=True)
-    reported = max((record.event.step or 0 for record in records), default=0)
+    # Killed before its first checkpoint, a training begins anew, as a run of its own.
+    runs = [path.parent for path in (folder / "runs").glob("*/run.json")]
+    readers = [
+        JournalReader(run).records(types=(CheckpointSaved,), superseded=True) for run in runs
+    ]
+    steps = [record.event.step or 0 for records in readers for record in records]
+    reported = max(steps, default=0)
     good = last_good_checkpoint(folder)
     found = 0 if good is None else checkpoint_step(good)
     return [f"{reported} was reported saved, {found} is there"] if found < reported else []
