@@ -18,8 +18,9 @@ help:
 	@echo "make coverage     the tests with branch coverage"
 	@echo "make wheel-test   build the wheel and try it in an empty folder"
 	@echo "make soak         the long counts: random SIGKILLs, many seeds"
-	@echo "make bench        publish latency and step cost"
-	@echo "make bench-peers  publish latency beside other trackers' clients"
+	@echo "make bench        publish latency, step cost, an outage"
+	@echo "                  (both with a real MLflow server if HOTLOOP_MLFLOW_PYTHON names its Python)"
+	@echo "make bench-peers  publish latency beside other trackers' clients, TensorBoard's writers"
 	@echo "make bench-trainer  a training step beside Transformers' and Lightning's trainers"
 	@echo "make docs         the tables of docs/sinks.md anew"
 
@@ -104,6 +105,8 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/publish.py
 	$(BIN)/python benchmarks/step_cost.py
 	$(BIN)/python benchmarks/outage.py
+	@if [ -n "$$HOTLOOP_MLFLOW_PYTHON" ]; then $(BIN)/python benchmarks/mlflow.py; else \
+	    echo "no metrics into MLflow: HOTLOOP_MLFLOW_PYTHON names no interpreter with mlflow"; fi
 
 .venv-peers/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peers
@@ -114,6 +117,7 @@ bench: $(VENV)/.test
 
 bench-peers: .venv-peers/.installed
 	.venv-peers/bin/python -m benchmarks.peers
+	.venv-peers/bin/python benchmarks/tensorboard.py
 
 .venv-trainers/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-trainers

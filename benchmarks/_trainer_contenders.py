@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable
-from functools import partial
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,10 @@ def make_optimizer(task: Task) -> tuple[AdamW, LambdaLR]:
     return optimizer, LambdaLR(optimizer, lambda step: max(0.0, 1 - step / task.steps))
 
 
-def train_with(library: str, task: Task, folder: Path, every_step: bool, **options: object) -> None:
-    """Train with a `Trainer` and `TrainingArguments`, Transformers' or ours."""
+def make_trainer(
+    library: str, task: Task, folder: Path, every_step: bool, **options: object
+) -> Any:  # noqa: ANN401 - either library's
+    """A `Trainer` with its `TrainingArguments`, Transformers' or ours."""
     names: Any = importlib.import_module(library)
     frequency = {"logging_steps": 1} if every_step else {}
     arguments = names.TrainingArguments(
@@ -53,13 +55,24 @@ def train_with(library: str, task: Task, folder: Path, every_step: bool, **optio
         use_cpu=True,
         **frequency,
     )
-    names.Trainer(task.model, arguments, train_dataset=task.data, **options).train()
+    return names.Trainer(task.model, arguments, train_dataset=task.data, **options)
+
+
+def train_with_transformers(task: Task, folder: Path, every_step: bool) -> None:
+    """Train with Transformers' trainer."""
+    make_trainer("transformers", task, folder, every_step).train()
+
+
+def train_with_ours(task: Task, folder: Path, every_step: bool, **options: object) -> None:
+    """Train with ours, and end its run."""
+    with closing(make_trainer("runtime", task, folder, every_step, **options)) as trainer:
+        trainer.train()
 
 
 def train_with_sinks(task: Task, folder: Path, every_step: bool) -> None:
     """Train with ours, delivering to JSON lines, TensorBoard files and a web hook meanwhile."""
     with three_sinks(folder) as sinks:
-        train_with("runtime", task, folder, every_step, sinks=sinks)
+        train_with_ours(task, folder, every_step, sinks=sinks)
 
 
 def train_with_lightning(task: Task, folder: Path, every_step: bool) -> None:
@@ -99,8 +112,8 @@ def train_with_lightning(task: Task, folder: Path, every_step: bool) -> None:
 
 CONTENDERS: dict[Contender, Train] = {
     "bare": train_bare,
-    "hotloop": partial(train_with, "runtime"),
+    "hotloop": train_with_ours,
     "sinks": train_with_sinks,
-    "transformers": partial(train_with, "transformers"),
+    "transformers": train_with_transformers,
     "lightning": train_with_lightning,
 }

@@ -1,37 +1,46 @@
 """`make soak`: the long counts behind the promises, written down with commit, seeds and failures.
 
-    python benchmarks/soak.py [--kills 200] [--delivery-kills 100] [--factor 20] [--seed N]
+    python benchmarks/soak.py [--kills 200] [--delivery-kills 100] [--mlflow-kills 20] [--seed N]
 
 Kills trainers at random moments in both durability modes, and trainers and delivery processes in
-the middle of delivering; repeats early stopping, and runs the property tests with many more
-examples. The log is benchmarks/results/soak.md.
+the middle of delivering to a file, and to a real MLflow server if HOTLOOP_MLFLOW_PYTHON names an
+interpreter with it; repeats early stopping, and runs the property tests with many more examples.
+The log is benchmarks/results/soak.md.
 """
 
 import argparse
-import importlib.util
 import os
 import random
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
+
+from tests.bus.journal.sigkill import run_sigkill_trials
+from tests.sinks.kill_trials import Trials, Victim, run_kill_trials
+from tests.vendors.mlflow_kills import destination
+from tests.vendors.mlflow_server import RealServer, find_python
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "benchmarks" / "results" / "soak.md"
+VICTIMS: tuple[Victim, ...] = ("trainer", "delivery")
 
 
 def main() -> int:
     """Run everything, write the log, and return 1 if anything failed."""
     options = parse()
+    # So that a server is not left behind by whoever ends this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     started = time.monotonic()
     rows = [
         kills(options.kills, options.seed, "interval"),
         kills(options.kills, options.seed + 1, "write"),
-        delivery_kills(options.delivery_kills, options.seed + 2, "trainer"),
-        delivery_kills(options.delivery_kills, options.seed + 3, "delivery"),
+        delivery_kills(options.delivery_kills, options.seed + 2, VICTIMS[0]),
+        delivery_kills(options.delivery_kills, options.seed + 3, VICTIMS[1]),
+        *mlflow_kills(options.mlflow_kills, options.seed + 4),
         tests("early stopping, 50 seeded runs", "tests/bus/live", "fifty_seeded", 1),
     ]
     if options.factor:
@@ -54,6 +63,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--delivery-kills", type=int, default=100, help="SIGKILLs of trainers, and of deliverers"
     )
+    parser.add_argument(
+        "--mlflow-kills", type=int, default=20, help="the same two against one real MLflow server"
+    )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     parser.add_argument(
         "--factor", type=int, default=20, help="how many times the tests' usual counts; 0 for none"
@@ -66,16 +78,40 @@ Row = tuple[str, str, list[str]]
 
 def kills(count: int, seed: int, durability: str) -> Row:
     """Kill trainers at random moments; see tests/bus/journal/sigkill.py."""
-    trials: Callable[..., list[str]] = load("tests/bus/journal/sigkill.py").run_sigkill_trials
-    failures = [str(each) for each in trials(count, seed, durability)]
+    failures = [str(each) for each in run_sigkill_trials(count, seed, durability)]
     return f'SIGKILL, durability="{durability}"', f"{count} trials, seed {seed}", failures
 
 
-def delivery_kills(count: int, seed: int, victim: str) -> Row:
+def delivery_kills(count: int, seed: int, victim: Victim) -> Row:
     """Kill who trains, or who delivers, in the middle of it; see tests/sinks/kill_trials.py."""
-    trials: Callable[..., list[str]] = load("tests/sinks/kill_trials.py").run_kill_trials
-    failures = trials(count, seed, victim)
-    return f"SIGKILL of the {victim} while delivering", f"{count} trials, seed {seed}", failures
+    trials = run_kill_trials(count, seed, victim)
+    return f"SIGKILL of the {victim} while delivering", counted(trials, seed), trials.failures
+
+
+def mlflow_kills(count: int, seed: int) -> list[Row]:
+    """The same with resumes, against one MLflow server that lives through all of it."""
+    what = "SIGKILL of the {} while delivering to a real MLflow server, resumed"
+    python = find_python()
+    if not count or python is None:
+        why = "not run: HOTLOOP_MLFLOW_PYTHON names no interpreter with mlflow"
+        return [(what.format("trainer or the delivery"), why if count else "none asked for", [])]
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        server = RealServer(python, Path(folder))
+        server.start()
+        try:
+            server.wait()
+            for offset, victim in enumerate(VICTIMS):
+                trials = run_kill_trials(count, seed + offset, victim, destination(server))
+                rows.append((what.format(victim), counted(trials, seed + offset), trials.failures))
+        finally:
+            server.kill()
+    return rows
+
+
+def counted(trials: Trials, seed: int) -> str:
+    """How many kills there were."""
+    return f"{trials.kills} kills, {trials.mid_batch} with a batch under way, seed {seed}"
 
 
 def tests(what: str, folder: str, keyword: str, factor: int) -> Row:
@@ -97,18 +133,6 @@ def tests(what: str, folder: str, keyword: str, factor: int) -> Row:
     if done.returncode and not failed:
         failed = [f"exit code {done.returncode}: {done.stderr.strip()[-300:]}"]
     return what, f"{summary} (counts x {factor})", failed
-
-
-def load(path: str) -> ModuleType:
-    """Import a module of the test tree by its path."""
-    sys.path.insert(0, str(ROOT))  # some import their neighbours
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def render(rows: list[Row], seed: int, seconds: float) -> str:

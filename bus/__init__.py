@@ -101,6 +101,7 @@ from bus._hooks import (
     TrainerInitialized,
 )
 from bus._inbox import MetricsDraft, OnFull
+from bus._interrupts import deferred_interrupt
 from bus._lifetime import Closable, forget, track
 from bus._live import Body
 from bus._options import BusOptions, Deliver, Durability
@@ -169,6 +170,7 @@ if TYPE_CHECKING:
         Batch,
         BatchLimits,
         BlockingSink,
+        Coalesces,
         NotConfiguredError,
         Promise,
         Sink,
@@ -192,6 +194,7 @@ _LAZY = {
     "Batch": "bus._sink",
     "BatchLimits": "bus._sink",
     "BlockingSink": "bus._sink",
+    "Coalesces": "bus._sink",
     "NotConfiguredError": "bus._sink",
     "Promise": "bus._sink",
     "Sink": "bus._sink",
@@ -230,6 +233,7 @@ __all__ = [
     "CheckpointSaved",
     "Closable",
     "ClosedError",
+    "Coalesces",
     "ConsoleLineLogged",
     "Control",
     "Cursor",
@@ -331,6 +335,7 @@ __all__ = [
     "UnknownSinkError",
     "create_run_dir",
     "decode",
+    "deferred_interrupt",
     "encode",
     "find_run",
     "folder_name",

@@ -13,9 +13,10 @@ from bus._control import Control
 from bus._deciders import Decider, Deciders, new_question
 from bus._deferred import DeferredEvent, DeferredMetrics, DeviceEvent, DeviceValues
 from bus._errors import ClosedError
-from bus._event import Event, encode
+from bus._event import Event
 from bus._events import RunEnded
-from bus._inbox import Inbox, Journalled, MetricsDraft, draft_size
+from bus._inbox import Inbox, MetricsDraft, draft_size
+from bus._interrupts import deferred_interrupt
 from bus._journal import Journal
 from bus._live import UNREAD, Body, LiveLoop
 from bus._options import BusOptions
@@ -24,6 +25,7 @@ from bus._registration import Registrar
 from bus._sink_account import SinkAccount
 from bus._statistics import DeciderStatistics, LatencyHistogram, Statistics
 from bus._subscription import OnError, Subscription
+from bus._through import WriteThrough
 from bus._writer import LATE, Writer
 
 if TYPE_CHECKING:
@@ -113,10 +115,10 @@ class Bus(Registrar):
             device_limit=options.device_events,
             reject=self.reject,
         )
+        # Through to the disk, once there is a journal and if that is wanted.
+        self._through: WriteThrough | None = None
         # The hot path of `runtime.Run.log`: one bound method less on it.
-        self.put_draft: Callable[[MetricsDraft], int] = (
-            self._write_draft if options.durability == "write" else self._inbox.put
-        )
+        self.put_draft: Callable[[MetricsDraft], int] = self._inbox.put
         if not held:
             self.begin(journal_folder, rank=rank, attempt=attempt)
 
@@ -138,6 +140,9 @@ class Bus(Registrar):
                 quota_bytes=self.options.quota_bytes,
             )
             self._outlets.run_dir = journal_folder.parent
+            if self.options.durability == "write":
+                self._through = WriteThrough(self._inbox, self._journal, self._writer.encode_draft)
+                self.put_draft = self._through.put_draft
         self._writer.start(self._journal)
 
     def wants(self, kind: type[Event]) -> bool:
@@ -155,7 +160,7 @@ class Bus(Registrar):
             return
         if self._inbox.pending > _BACKLOG and self._live.is_current_thread:
             self._inbox.ease(_BACKLOG, _EASE)
-        if self.options.durability == "write" and self._write_event(event):
+        if self._through is not None and self._through.put_event(event):
             return
         self._inbox.put_event(event)
 
@@ -193,7 +198,8 @@ class Bus(Registrar):
         self._rejected_count += 1
         if key not in self._rejected and len(self._rejected) < 1000:
             self._rejected[key] = reason
-            log.warning("%s is not logged: %s", key, reason)
+            with deferred_interrupt():  # it could leave the log's lock taken
+                log.warning("%s is not logged: %s", key, reason)
 
     def add_subscriber(self, subscription: Subscription, body: Body, on_error: OnError) -> None:
         """Start a subscriber; what the decorators call.
@@ -234,7 +240,8 @@ class Bus(Registrar):
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until everything published so far is written; tell whether that happened in time."""
         drained = self._writer.drain(time.monotonic() + timeout)
-        return drained and (self._journal is None or self._journal.flush(force=True))
+        with deferred_interrupt():  # what is written must not be written again
+            return drained and (self._journal is None or self._journal.flush(force=True))
 
     def statistics(self) -> Statistics:
         """What happened so far; the counts add up whenever nobody publishes meanwhile."""
@@ -293,7 +300,8 @@ class Bus(Registrar):
         self._writer.drain(deadline - reserve / 2, device_deadline=deadline - reserve)
         self._settle(min(deadline - reserve / 2, time.monotonic() + timeout / 3))
         self._inbox.closed = True  # whoever has not come to an end by now never will
-        self._writer.drain(deadline - reserve / 4, device_deadline=deadline - reserve / 3)
+        if self._writer.drain(deadline - reserve / 4, device_deadline=deadline - reserve / 3):
+            self._inbox.settle()
         event = last() if last is not None else None
         self._end(event, deadline)
         self._writer.drain(deadline)
@@ -335,6 +343,7 @@ class Bus(Registrar):
         """Take nothing any more and touch nothing: this is a forked child."""
         self._closed = self._abandoned = True
         self._inbox.closed = True
+        self._writer.abandon()
         self._lock = threading.Lock()  # another thread may have held it at the fork
         self.control.abandon("this is a forked child of the run's process")
 
@@ -375,36 +384,6 @@ class Bus(Registrar):
         self._inbox.put(question)
         self._inbox.wake.set()
         self._deciders.wait(question)
-
-    def _write_event(self, event: Event) -> bool:
-        if self._journal is None or not event.durable or self._inbox.closed:
-            return False
-        try:
-            encoded = encode(event)
-        except Exception:  # noqa: BLE001 - the writer meets it again and counts it
-            return False
-        if not self._write_through(encoded, event.time, keep=event.lifecycle):
-            return False
-        self._inbox.put(Journalled(event))
-        if event.urgent:
-            self._inbox.wake.set()
-        return True
-
-    def _write_through(self, encoded: bytes, made: float, *, keep: bool = False) -> bool:
-        assert self._journal is not None
-        with self._journal.lock:
-            return not self._inbox.closed and self._journal.write_through(encoded, made, keep=keep)
-
-    def _write_draft(self, draft: MetricsDraft) -> int:
-        journal = self._journal
-        if journal is None or self._inbox.closed:
-            return self._inbox.put(draft)
-        encoded = self._writer.encode_draft(draft)
-        if encoded is None:
-            return 0
-        if not self._write_through(encoded, draft[0]):
-            return self._inbox.put(draft)
-        return self._inbox.put(Journalled(draft))
 
     def _refuse_closed(self, name: str) -> None:
         if self._closed:

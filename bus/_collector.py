@@ -4,8 +4,7 @@ A part remembers the range of the journal that it stands for. Its boundaries go 
 before it is sent, so that a retry after a crash is sent in the same pieces.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 import anyio
@@ -13,51 +12,13 @@ import anyio
 from bus._cursor import Cursor, Position
 from bus._event import EVENT_TYPES, Event
 from bus._feed import Entry, FeedReader
+from bus._parts import Gathering, Part
 from bus._reader import Record
-from bus._sink import BatchLimits
+from bus._sink import Sink
 from bus._stream import StreamName
 
 Disk: TypeAlias = Callable[..., Awaitable[Any]]
 """Makes a blocking call somewhere else: `await disk(function, *arguments)`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Records to be acknowledged together, and the range of the journal that they stand for."""
-
-    stream: StreamName
-    first: int
-    last: int
-    records: tuple[Record, ...]
-
-    def behind(self, count: int) -> "Part | None":
-        """What is left behind its first `count` records; None if nothing is."""
-        rest = self.records[count:]
-        return replace(self, first=rest[0].seq, records=rest) if rest else None
-
-    def without(self, guilty: Collection[int]) -> "Part | None":
-        """The part without the records at these places; None if nothing is left."""
-        rest = tuple(r for index, r in enumerate(self.records) if index not in guilty)
-        return replace(self, records=rest) if rest else None
-
-    def halves(self) -> tuple["Part", "Part"]:
-        """Two parts of its records, of which there must be two or more."""
-        middle = len(self.records) // 2
-        border = self.records[middle].seq
-        return (
-            replace(self, last=border - 1, records=self.records[:middle]),
-            replace(self, first=border, records=self.records[middle:]),
-        )
-
-
-@dataclass(slots=True)
-class _Gathering:
-    """What is being put together: everything wanted up to `last`."""
-
-    last: int
-    records: list[Record] = field(default_factory=list[Record])
-    size: int = 0
-    sent_at: float = 0.0
 
 
 def names_of(wants: tuple[type[Event], ...]) -> frozenset[str] | None:
@@ -67,9 +28,18 @@ def names_of(wants: tuple[type[Event], ...]) -> frozenset[str] | None:
 
 
 def count_waiting(reader: FeedReader, cursor: Cursor, names: frozenset[str] | None) -> int:
-    """How many records of these types are left behind what has been delivered; reads the disk."""
+    """How many records of these types are left behind what has been delivered; reads the disk.
+
+    Those that a later attempt has replaced will never be sent, and are not among them.
+    """
+    superseded = reader.superseded()
     return sum(
-        reader.count(stream, cursor.position(stream.attempt, stream.rank).delivered, names)
+        reader.count(
+            stream,
+            cursor.position(stream.attempt, stream.rank).delivered,
+            names,
+            up_to_step=superseded.get(stream.attempt),
+        )
         for stream in reader.streams()
     )
 
@@ -80,27 +50,20 @@ class Collector:
     Args:
         reader: Its way through the journal.
         cursor: What it has got already; positions and counts are moved on.
-        wants: Event classes it is given.
-        limits: How much of them at once.
+        sink: What it wants, how much of it at once, and what of it replaces what.
         disk: Makes calls that may wait for a disk.
     """
 
-    def __init__(
-        self,
-        reader: FeedReader,
-        cursor: Cursor,
-        wants: tuple[type[Event], ...],
-        limits: BatchLimits,
-        disk: Disk,
-    ) -> None:
+    def __init__(self, reader: FeedReader, cursor: Cursor, sink: Sink, disk: Disk) -> None:
         self._reader = reader
         self._cursor = cursor
-        self._limits = limits
+        self._limits = sink.limits
+        self._coalesces = sink.coalesces
         self._disk = disk
-        self._names = names_of(wants)
+        self._names = names_of(sink.wants)
         self._superseded: dict[int, int] = {}
         self._streams: list[StreamName] = []
-        self._gathering: dict[StreamName, _Gathering] = {}
+        self._gathering: dict[StreamName, Gathering] = {}
 
     async def next(self, *, all_of_it: bool) -> Part | float | None:
         """The next part.
@@ -125,7 +88,7 @@ class Collector:
             gathering = await self._gathered(stream, position)
             if gathering is None:
                 continue
-            full = len(gathering.records) >= self._limits.events or self._is_heavy(gathering)
+            full = len(gathering) >= self._limits.events or self._is_heavy(gathering)
             if full or all_of_it or gathering.sent_at <= anyio.current_time():
                 return self._part(stream, position, gathering)
             waits.append(gathering.sent_at)
@@ -139,60 +102,69 @@ class Collector:
     async def _restored(self, stream: StreamName, position: Position) -> Part | None:
         """The first part that was under way when a process died."""
         first, last = position.parts[0]
-        entries = await self._disk(self._reader.span, stream, first, last)
-        records = [record for entry in entries if (record := self._record(stream, entry))]
-        if not records:
+        # What replaces a record of the first part may stand in a later one.
+        end = position.parts[-1][1] if self._coalesces else last
+        entries = await self._disk(self._reader.span, stream, first, end, self._names)
+        gathering = Gathering(self._coalesces, end)
+        for entry in entries:
+            self._take(stream, gathering, entry)
+        part = gathering.part(stream, first, last)
+        if not part.records:
             position.parts.pop(0)
             position.delivered = max(position.delivered, last)
+            part.count_left_out(self._cursor.counts, last)
             return None
-        return Part(stream, first, last, tuple(records))
+        return part
 
-    async def _gathered(self, stream: StreamName, position: Position) -> _Gathering | None:
+    async def _gathered(self, stream: StreamName, position: Position) -> Gathering | None:
         """Everything at hand that is wanted, up to the limits; None if there is nothing."""
         gathering = self._gathering.get(stream)
         if gathering is None:
-            gathering = self._gathering[stream] = _Gathering(position.delivered)
+            gathering = Gathering(self._coalesces, position.delivered)
+            self._gathering[stream] = gathering
         while entries := await self._disk(self._reader.read, stream, gathering.last):
             if self._filled(stream, gathering, entries):
                 return gathering
-            if not gathering.records:
+            if not gathering:
                 position.delivered = gathering.last  # nothing of it is wanted
-        return gathering if gathering.records else None
+                gathering.settle(self._cursor.counts)
+        return gathering or None
 
-    def _filled(self, stream: StreamName, gathering: _Gathering, entries: Sequence[Entry]) -> bool:
+    def _filled(self, stream: StreamName, gathering: Gathering, entries: Sequence[Entry]) -> bool:
         """Take entries in; tell whether a limit was reached."""
         for entry in entries:
-            wanted = self._names is None or entry.line.type in self._names
-            if wanted and gathering.records and self._is_heavy(gathering, entry.size):
+            if gathering and self._wants(entry) and self._is_heavy(gathering, entry.size):
                 return True
-            self._cursor.counts.missing += max(0, entry.line.seq - gathering.last - 1)
+            gathering.missing += max(0, entry.line.seq - gathering.last - 1)
             gathering.last = entry.line.seq
-            record = self._record(stream, entry)
-            if record is None:
-                continue
-            if not gathering.records:
+            empty = not gathering
+            self._take(stream, gathering, entry)
+            if empty and gathering:
                 gathering.sent_at = anyio.current_time() + self._limits.age
-            gathering.records.append(record)
-            gathering.size += entry.size
-            if len(gathering.records) >= self._limits.events:
+            if len(gathering) >= self._limits.events:
                 return True
         return False
 
-    def _is_heavy(self, gathering: _Gathering, more: int = 0) -> bool:
-        return gathering.size + more > self._limits.bytes
-
-    def _record(self, stream: StreamName, entry: Entry) -> Record | None:
-        if self._names is not None and entry.line.type not in self._names:
-            return None
+    def _take(self, stream: StreamName, gathering: Gathering, entry: Entry) -> None:
+        """Take one entry in, if it is wanted and holds an event."""
+        if not self._wants(entry):
+            return
         limit = self._superseded.get(stream.attempt)
         if limit is not None and entry.step > limit:
-            self._cursor.counts.superseded += 1
-            return None
-        event = entry.event()
-        return None if event is None else Record(stream.attempt, stream.rank, entry.line.seq, event)
+            gathering.leave_out(entry.line.seq)
+        elif (event := entry.event()) is not None:
+            record = Record(stream.attempt, stream.rank, entry.line.seq, event)
+            gathering.add(record, entry.size)
 
-    def _part(self, stream: StreamName, position: Position, gathering: _Gathering) -> Part:
+    def _wants(self, entry: Entry) -> bool:
+        return self._names is None or entry.line.type in self._names
+
+    def _is_heavy(self, gathering: Gathering, more: int = 0) -> bool:
+        return gathering.size + more > self._limits.bytes
+
+    def _part(self, stream: StreamName, position: Position, gathering: Gathering) -> Part:
         del self._gathering[stream]
+        self._cursor.counts.missing += gathering.missing
         first = position.delivered + 1
         position.parts = [(first, gathering.last)]
-        return Part(stream, first, gathering.last, tuple(gathering.records))
+        return gathering.part(stream, first)

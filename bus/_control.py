@@ -6,6 +6,7 @@ Lock-free: a deque's append and popleft are atomic, and handles resolve exactly 
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -19,7 +20,9 @@ from bus._errors import DeadlockError, DecisionTimeoutError
 from bus._event import Event
 from bus._events import DecisionApplied, RequestRefused
 from bus._inbox import Question
+from bus._interrupts import deferred_interrupt
 from bus._requests import Decision, Request, Resolution, Stop, combine
+from bus._signal import Signal
 
 log = logging.getLogger("bus")
 
@@ -41,7 +44,6 @@ class Handle:
     def __init__(self, request: Request) -> None:
         self.request = request
         self._resolution: Resolution | None = None
-        self._arrived = threading.Event()
         self._wakers: deque[Callable[[], None]] = deque()
 
     @property
@@ -62,7 +64,12 @@ class Handle:
         self._refuse_deadlock()
         if self._resolution is not None:
             return self._resolution
-        if not self._arrived.wait(timeout):
+        arrived = Signal()  # of its own, so that an interrupted wait takes nobody else's wake
+        wake = arrived.set
+        self._wakers.append(wake)
+        if self._resolution is None and not arrived.wait(timeout):
+            with contextlib.suppress(ValueError):  # it is being called just now
+                self._wakers.remove(wake)
             raise DecisionTimeoutError(f"{self.request.type} was not decided within {timeout} s")
         assert self._resolution is not None
         return self._resolution
@@ -106,7 +113,6 @@ class Handle:
         if self._resolution is not None:
             return
         self._resolution = resolution
-        self._arrived.set()
         while self._wakers:
             wake = self._wakers.popleft()
             try:
@@ -162,7 +168,8 @@ class Control:
         """Take what was asked since the last call; called by the training thread between steps."""
         if not self._asked:
             return self._standing
-        return self._decide(step)
+        with deferred_interrupt():  # whoever asked must hear what became of it
+            return self._decide(step)
 
     def close(self, why: str) -> None:
         """Refuse what is still waiting and everything to come."""

@@ -102,6 +102,7 @@ class Counts(CursorModel):
         delivered: Acknowledged.
         dead: Refused for good; they are in `dead/<sink>.jsonl`.
         superseded: Replaced by a later attempt before they were sent.
+        coalesced: Left out because a later one of their kind tells the same; `Sink.coalesces`.
         missing: Removed from the journal by its quota before they were sent.
         failures: Times that something went wrong.
     """
@@ -109,6 +110,7 @@ class Counts(CursorModel):
     delivered: NonNegativeInt = 0
     dead: NonNegativeInt = 0
     superseded: NonNegativeInt = 0
+    coalesced: NonNegativeInt = 0
     missing: NonNegativeInt = 0
     failures: NonNegativeInt = 0
 
@@ -151,6 +153,7 @@ class Cursor(CursorModel):
             pending=pending,
             dead=self.counts.dead,
             superseded=self.counts.superseded,
+            coalesced=self.counts.coalesced,
             missing=self.counts.missing,
             complete=complete,
         )

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from bus._event import Event
 from bus._inbox import Question
 from bus._live import LiveLoop
 from bus._requests import Request
+from bus._signal import Signal
 
 log = logging.getLogger("bus")
 
@@ -119,4 +119,4 @@ class Deciders:
 
 def new_question(event: Event) -> Question:
     """An event that waits for its deciders."""
-    return Question(event, closed=False, answered=threading.Event())
+    return Question(event, closed=False, answered=Signal())

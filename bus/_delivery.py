@@ -21,7 +21,7 @@ from typing import Final
 
 import anyio
 
-from bus._collector import Collector, Disk, Part
+from bus._collector import Collector, Disk
 from bus._cursor import Cursor, CursorFile, LostOwnershipError, StillOwnedError
 from bus._dead import DeadLetters
 from bus._events import Outcome, SinkStatus
@@ -32,6 +32,7 @@ from bus._failures import (
     UnavailableError,
 )
 from bus._feed import Feed, FeedReader
+from bus._parts import Part
 from bus._patience import OverError, Pace, Patience
 from bus._rates import RateLimiter
 from bus._reader import Record
@@ -167,8 +168,7 @@ class Delivery:
         raise OverError
 
     def _new_collector(self) -> Collector:
-        sink = self.sink
-        return Collector(self._reader, self.cursor, sink.wants, sink.limits, self._disk)
+        return Collector(self._reader, self.cursor, self.sink, self._disk)
 
     async def _open(self) -> None:
         self._health("opening")
@@ -274,6 +274,7 @@ class Delivery:
         position = self.cursor.position(done.stream.attempt, done.stream.rank)
         position.parts = [(part.first, part.last) for part in left]
         position.delivered = left[0].first - 1 if left else done.last
+        done.count_left_out(self.cursor.counts, position.delivered)
         await self._save()
 
     async def _take_apart(self, left: deque[Part], failure: RejectedError) -> None:

@@ -24,6 +24,9 @@ log = logging.getLogger("bus")
 _COUNT = 0.5
 """Seconds for counting what waits for sinks whose deliveries could not say it."""
 
+_GLANCE = 0.05
+"""Seconds that an interrupt may go unnoticed."""
+
 
 class Destinations:
     """All sinks of a run in this process.
@@ -103,7 +106,9 @@ class Destinations:
         )
         thread.start()
         here = self._here.close(outcome, deadline)
-        thread.join(max(0.0, deadline + 1.5 - time.monotonic()))
+        while thread.is_alive() and time.monotonic() < deadline + 1.5:
+            # In small waits: a signal that comes as one begins is only noticed when it is over.
+            thread.join(_GLANCE)
         return (*here, *(elsewhere or other.accounts))
 
     def _completed(self, accounts: tuple[SinkAccount, ...]) -> tuple[SinkAccount, ...]:

@@ -143,20 +143,45 @@ class FeedReader:
             behind = self._behind[stream] = _Behind(reader, after)
         return behind.after(after)
 
-    def span(self, stream: StreamName, first: int, last: int) -> list[Entry]:
-        """The entries from one `seq` to another, both included, as far as they still exist."""
+    def span(
+        self, stream: StreamName, first: int, last: int, names: frozenset[str] | None
+    ) -> list[Entry]:
+        """The entries of these types from one `seq` to another, both included, if they still exist.
+
+        Args:
+            stream: Of which attempt and rank.
+            first: The first one's `seq`.
+            last: The last one's.
+            names: Types of event; None means all.
+        """
         reader = StreamReader(self._feed.folder, stream, first - 1)
         found: list[Entry] = []
         while lines := reader.read():
-            found += [Entry(line) for line in lines if line.seq <= last]
+            wanted = (line for line in lines if names is None or line.type in names)
+            found += [Entry(line) for line in wanted if line.seq <= last]
             if reader.last >= last:
                 break
         return found
 
-    def count(self, stream: StreamName, after: int, names: frozenset[str] | None) -> int:
-        """How many lines behind `after` are of these types; None means all."""
+    def count(
+        self,
+        stream: StreamName,
+        after: int,
+        names: frozenset[str] | None,
+        *,
+        up_to_step: int | None = None,
+    ) -> int:
+        """How many lines there are behind `after`.
+
+        Args:
+            stream: Of which attempt and rank.
+            after: A `seq`.
+            names: Types of event; None means all.
+            up_to_step: Lines of later steps do not count; None means that they do.
+        """
         reader = StreamReader(self._feed.folder, stream, after)
         counted = 0
         while lines := reader.read():
-            counted += sum(names is None or line.type in names for line in lines)
+            wanted = (line for line in lines if names is None or line.type in names)
+            counted += sum(up_to_step is None or step_of(line) <= up_to_step for line in wanted)
         return counted

@@ -6,7 +6,6 @@ there is room no lock is taken: a deque's append and a counter's next are atomic
 offered is taken, dropped with a count, or still pending.
 """
 
-import contextlib
 import itertools
 import threading
 import time
@@ -17,6 +16,8 @@ from typing import Final, Literal, TypeAlias, cast
 
 from bus._deferred import Deferred
 from bus._event import Event
+from bus._interrupts import deferred_interrupt
+from bus._signal import Signal
 
 MetricsDraft: TypeAlias = tuple[float, int | None, dict[str, float]]
 """Time, step and numbers of a `MetricsLogged` that nobody may ever want to see as an object."""
@@ -28,6 +29,7 @@ LIGHT: Final = 4096
 """Items up to this estimate in bytes are bounded by their number alone."""
 
 QUEUE_FULL: Final = "queue full"
+INTERRUPTED: Final = "publishing was interrupted"
 
 _PER_VALUE: Final = 64
 
@@ -43,7 +45,7 @@ class Question:
 
     event: Event
     closed: bool
-    answered: threading.Event
+    answered: Signal
 
 
 @dataclass(slots=True, eq=False)
@@ -61,30 +63,6 @@ class Loss:
     count: int
     first_time: float
     last_time: float
-
-
-class Signal:
-    """A flag to wait for that a signal handler may set while its own thread sets it.
-
-    A `threading.Event` would deadlock there: the lock inside it is not re-entrant.
-    """
-
-    def __init__(self) -> None:
-        self._unset = threading.Lock()
-        self._unset.acquire()
-
-    def set(self) -> None:
-        """Wake one thread that waits, or the next that does."""
-        with contextlib.suppress(RuntimeError):  # it is set already
-            self._unset.release()
-
-    def wait(self, timeout: float) -> bool:
-        """Wait for it and clear it; tell whether it was set in time, in seconds."""
-        return self._unset.acquire(timeout=timeout)
-
-    def clear(self) -> None:
-        """Forget that it was set."""
-        self._unset.acquire(blocking=False)
 
 
 class Inbox:
@@ -114,6 +92,7 @@ class Inbox:
         self._heavy_in = 0
         self._heavy_out = 0
         self._losses: dict[str, Loss] = {}
+        self._lost = 0
         # Pushed out of a full queue: counted without a lock, because then it happens at each call.
         self._pushed_out = itertools.count()
         self._count_pushed_out = self._pushed_out.__next__
@@ -188,6 +167,18 @@ class Inbox:
             self.wake.set()
             self._room.wait(0.005)
 
+    def settle(self) -> None:
+        """Count what a `KeyboardInterrupt` left on its way; nobody may publish or take meanwhile.
+
+        The fast ways in cannot put off interrupts, so a number may have been given to nothing.
+        """
+        with self._lock:
+            self._admit_entering()
+            counted = self.taken + self.pending + _value(self._pushed_out) + self.unshown
+            missing = self.offered - counted - self._lost
+            if missing > 0:
+                self._add_loss(INTERRUPTED, missing, time.time())
+
     def take(self, limit: int) -> list[tuple[int, Item]]:
         """Remove and return up to `limit` items in order of their numbers.
 
@@ -257,19 +248,23 @@ class Inbox:
     def _put_slowly(self, item: Item, size: int) -> int:
         if self._on_full == "block":
             self._wait_for_room(size)
-        number = self._next()
-        self._entering.append((number, item, size))
-        with self._lock:
-            # A signal handler that finds its own thread here leaves the item to the call it
-            # interrupted, because sums and losses are not safe to change twice at once.
-            while self._entering and self._admitter is None:
-                self._admitter = threading.get_ident()
-                try:
-                    while self._entering:
-                        self._admit(*self._entering.popleft())
-                finally:
-                    self._admitter = None
+        with deferred_interrupt():
+            number = self._next()
+            self._entering.append((number, item, size))
+            with self._lock:
+                self._admit_entering()
         return number
+
+    def _admit_entering(self) -> None:
+        # A signal handler that finds its own thread here leaves the item to the call it
+        # interrupted, because sums and losses are not safe to change twice at once.
+        while self._entering and self._admitter is None:
+            self._admitter = threading.get_ident()
+            try:
+                while self._entering:
+                    self._admit(*self._entering.popleft())
+            finally:
+                self._admitter = None
 
     def _admit(self, number: int, item: Item, size: int) -> None:
         if self.closed:
@@ -304,12 +299,15 @@ class Inbox:
         if isinstance(item, Journalled):
             next(self._shown_to_nobody)
             return
-        made = time_of(item)
+        self._add_loss(reason, 1, time_of(item))
+
+    def _add_loss(self, reason: str, count: int, made: float) -> None:
+        self._lost += count
         loss = self._losses.get(reason)
         if loss is None:
-            self._losses[reason] = Loss(reason, 1, made, made)
+            self._losses[reason] = Loss(reason, count, made, made)
         else:
-            loss.count += 1
+            loss.count += count
             loss.last_time = made
 
 

@@ -6,7 +6,6 @@ holds the loop is named with how long and where.
 """
 
 import asyncio
-import contextlib
 import logging
 import sys
 import threading
@@ -241,10 +240,9 @@ class LiveLoop:
         left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()
-        with contextlib.suppress(BaseException):
-            if left:
-                loop.run_until_complete(asyncio.wait(left, timeout=_LAST_WORD))
-            loop.run_until_complete(loop.shutdown_asyncgens())
+        if left:
+            _run_last(loop, asyncio.wait(left, timeout=_LAST_WORD))
+        _run_last(loop, loop.shutdown_asyncgens())
         loop.close()  # asyncio names what is still pending when it is collected
 
     def call(self, function: Callable[[], object]) -> None:
@@ -357,31 +355,12 @@ class LiveLoop:
         self._publish(SubscriberFailed(subscriber=name, error=text, retired=retired))
 
 
-def handler_body(
-    handle: Callable[[Any, Control], Awaitable[object]],
-    failed: Callable[[BaseException], None],
-) -> Body:
-    """Make a subscriber of a function that takes one event at a time; failures do not end it."""
-
-    async def body(stream: EventStream[Any], control: Control) -> None:
-        while True:
-            try:
-                event = await anext(stream)
-            except StopAsyncIteration:
-                return
-            except (asyncio.CancelledError, GeneratorExit):
-                raise
-            except BaseException as error:  # noqa: BLE001 - its predicate is isolated like itself
-                failed(error)
-                continue
-            try:
-                await handle(event, control)
-            except (asyncio.CancelledError, GeneratorExit):
-                raise
-            except BaseException as error:  # noqa: BLE001 - a subscriber is isolated from the rest
-                failed(error)
-
-    return body
+def _run_last(loop: asyncio.AbstractEventLoop, words: Coroutine[Any, Any, object]) -> None:
+    try:
+        loop.run_until_complete(words)
+    except BaseException:
+        # SystemExit of a subscriber's task, as while the loop ran; the rest still has its word.
+        log.exception("something that a subscriber left behind raised when it was ended")
 
 
 def _end(subscriptions: Iterable[Subscription]) -> None:

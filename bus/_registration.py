@@ -1,5 +1,6 @@
 """How users register subscribers and deciders: decorators that check what they are given."""
 
+import asyncio
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
@@ -8,7 +9,7 @@ from typing import Any, Generic, cast, get_args, overload
 from bus._control import Control
 from bus._deciders import Decider
 from bus._event import Event
-from bus._live import Body, handler_body
+from bus._live import Body
 from bus._requests import Request
 from bus._subscription import EventStream, EventT, Filter, OnError, Overflow, Subscription
 
@@ -163,7 +164,7 @@ class On(Generic[EventT]):
         def failed(error: BaseException) -> None:
             self._registrar.report_failure(subscription, error)
 
-        body = handler_body(with_control(handle), failed)
+        body = _handler_body(with_control(handle), failed)
         self._registrar.add_subscriber(subscription, body, "restart")
         return handle
 
@@ -255,3 +256,30 @@ def _is_async(function: Callable[..., object]) -> bool:
     inner = getattr(function, "func", function)  # functools.partial
     call = cast("object", getattr(inner, "__call__", None))  # noqa: B004 - an object with async __call__
     return any(inspect.iscoroutinefunction(each) for each in (inner, call))
+
+
+def _handler_body(
+    handle: Callable[[Any, Control], Awaitable[object]],
+    failed: Callable[[BaseException], None],
+) -> Body:
+    """Make a subscriber of a function that takes one event at a time; failures do not end it."""
+
+    async def body(stream: EventStream[Any], control: Control) -> None:
+        while True:
+            try:
+                event = await anext(stream)
+            except StopAsyncIteration:
+                return
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - its predicate is isolated like itself
+                failed(error)
+                continue
+            try:
+                await handle(event, control)
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - a subscriber is isolated from the rest
+                failed(error)
+
+    return body

@@ -27,6 +27,9 @@ from bus._worker import Worker
 State: TypeAlias = Mapping[str, JsonValue]
 """What a sink remembers between batches, processes and attempts, as JSON; {} at first."""
 
+Coalesces: TypeAlias = Mapping[type[Event], tuple[str, ...]]
+"""Events of which the latest is enough, and the fields that two of the same must share."""
+
 Result = TypeVar("Result")
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -176,6 +179,9 @@ class Sink(ABC):
         name: What it is called in `report_to`, `hotloop sync --sink` and file names.
         wants: Event classes it is given, subclasses included.
         limits: How records are put together into batches.
+        coalesces: Events of which, while they wait to be sent, only the latest counts, each with
+            the fields that make two of them the same: `{AlertRaised: ("title",)}`. The earlier
+            ones are left out and counted. Declare what loses nothing; points of metrics cannot be.
         promise: What its users may rely on.
         portable: Whether it can be built from its settings in another process; not if `bind`
             captures something live.
@@ -187,6 +193,7 @@ class Sink(ABC):
     name: ClassVar[str]
     wants: ClassVar[tuple[type[Event], ...]] = (Event,)
     limits: ClassVar[BatchLimits] = BatchLimits()
+    coalesces: ClassVar[Coalesces] = {}
     promise: ClassVar[Promise] = Promise()
     portable: ClassVar[bool] = True
     write_timeout: ClassVar[float] = 300.0
@@ -200,13 +207,28 @@ class Sink(ABC):
     url: str | None = None
 
     def __init_subclass__(cls, **kwargs: object) -> None:
-        """Check the name, which becomes a file's."""
+        """Check the name, which becomes a file's, and what is coalesced.
+
+        Raises:
+            TypeError: One of them cannot be.
+        """
         super().__init_subclass__(**kwargs)
         name = getattr(cls, "name", None)
         if name is not None and not _NAME.fullmatch(name):
             raise TypeError(
                 f"{cls.__qualname__}.name={name!r} must be lower-case letters, digits, '-' or '_'"
             )
+        for kind, fields in cls.coalesces.items():
+            if "metrics" in kind.model_fields:
+                raise TypeError(
+                    f"{cls.__qualname__}.coalesces has {kind.__name__}: each point of a metric "
+                    "counts; leave it out"
+                )
+            if unknown := [each for each in fields if each not in kind.model_fields]:
+                raise TypeError(
+                    f"{cls.__qualname__}.coalesces: {kind.__name__} has no {', '.join(unknown)}; "
+                    "name fields that two of the same share"
+                )
 
     def __init__(self, settings: SinkSettings | None = None, /, **fields: Any) -> None:  # noqa: ANN401 - each sink's own settings
         """Take settings, or their fields; what is not given comes from the environment.

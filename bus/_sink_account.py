@@ -18,6 +18,7 @@ class SinkAccount:
         pending: Records that wait to be delivered; None if they could not be counted.
         dead: Records that the destination refused for good.
         superseded: Records replaced by a later attempt before they were sent.
+        coalesced: Records left out because a later one tells the same; see `Sink.coalesces`.
         missing: Records that the journal's quota removed before they were sent.
         complete: Whether everything was delivered and the sink closed.
     """
@@ -30,5 +31,6 @@ class SinkAccount:
     pending: int | None = None
     dead: int = 0
     superseded: int = 0
+    coalesced: int = 0
     missing: int = 0
     complete: bool = False

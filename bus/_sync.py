@@ -1,19 +1,21 @@
 """Delivers what a run's own process did not: after a crash, to a new sink, dead letters."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import anyio
 
-from bus._cursor import CursorFile
+from bus._collector import count_waiting, names_of
+from bus._cursor import Cursor, CursorFile, list_cursors
 from bus._dead import DeadLetters
 from bus._delivery import Delivery
 from bus._errors import BusError
 from bus._events import Outcome
 from bus._failures import DeliveryError
-from bus._feed import Feed
+from bus._feed import Feed, FeedReader
 from bus._patience import Pace
 from bus._reader import JournalReader, Record
 from bus._rundir import RunInfo, run_state
@@ -23,9 +25,11 @@ from bus._sink_account import SinkAccount
 from bus._worker import Worker
 
 Progress = Callable[[SinkAccount], object]
-"""Told several times a second how far a sink is."""
+"""Told several times a second how far a sink is; what waits is known as soon as it was counted."""
 
-_LOOK = 0.25
+_LOOK: Final = 0.25
+_COUNT: Final = 10.0
+"""Seconds for counting what there is to do; a disk that hangs is no reason not to begin."""
 
 
 def sink_context(run_dir: Path) -> SinkContext:
@@ -107,6 +111,7 @@ class _Sync:
         self._take_over = take_over
         self._pace = pace
         self._progress = progress
+        self._work: dict[str, int] = {}
 
     async def run(self, sinks: list[Sink], follow: bool, seconds: float) -> list[SinkAccount]:
         feed = Feed(self._run_dir)
@@ -129,6 +134,8 @@ class _Sync:
                 stack.callback(worker.end)
             group = await stack.enter_async_context(anyio.create_task_group())
             done: set[Delivery] = set()
+            if self._progress is not None and not follow:
+                await self._count(feed, sinks, min(seconds, _COUNT))
 
             async def deliver(delivery: Delivery) -> None:
                 await delivery.run()
@@ -158,10 +165,38 @@ class _Sync:
                 while len(done) < len(deliveries):  # noqa: ASYNC110 - several, of which all count
                     await anyio.sleep(0.01)
 
+    async def _count(self, feed: Feed, sinks: list[Sink], seconds: float) -> None:
+        """Find out how much there is to do, if that can be told in time."""
+
+        def count() -> dict[str, int]:
+            cursors = list_cursors(self._run_dir)
+            found: dict[str, int] = {}
+            for sink in sinks:
+                cursor = cursors.get(sink.name) or Cursor(sink=sink.name)
+                waiting = count_waiting(FeedReader(feed), cursor, names_of(sink.wants))
+                found[sink.name] = waiting + _done(cursor.account(pending=None, complete=False))
+            return found
+
+        worker = Worker("hotloop-count")
+        with anyio.move_on_after(seconds), suppress(OSError):
+            self._work = await worker.call(count)
+        worker.end()
+
     def _tell(self, deliveries: list[Delivery]) -> None:
         if self._progress is not None:
             for delivery in deliveries:
-                self._progress(delivery.account)
+                self._progress(self._counted(delivery.account))
+
+    def _counted(self, account: SinkAccount) -> SinkAccount:
+        work = self._work.get(account.name)
+        if account.pending is not None or work is None:
+            return account
+        return replace(account, pending=max(0, work - _done(account)))
+
+
+def _done(account: SinkAccount) -> int:
+    """How many of the records that waited once wait no longer."""
+    return account.delivered + account.dead + account.coalesced + account.missing
 
 
 def _outcome(run_dir: Path) -> Outcome | None:

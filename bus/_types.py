@@ -7,10 +7,12 @@ from typing_extensions import dataclass_transform
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
+    from pydantic._internal._namespace_utils import MappingNamespace
 else:
     ModelMetaclass = type(BaseModel)
 
 from bus._errors import EventDefinitionError
+from bus._interrupts import deferred_interrupt
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
@@ -20,6 +22,27 @@ class _FrozenMeta(ModelMetaclass):
 
 class FrozenModel(BaseModel, metaclass=_FrozenMeta, frozen=True):
     """A model whose instances never change."""
+
+    @classmethod
+    def model_rebuild(
+        cls,
+        *,
+        force: bool = False,
+        raise_errors: bool = True,
+        _parent_namespace_depth: int = 2,
+        _types_namespace: "MappingNamespace | None" = None,
+    ) -> bool | None:
+        """Build what validates and serializes, when it is first used, as pydantic does.
+
+        Ctrl-C waits until that is over: pydantic would make a `SchemaError` of it.
+        """
+        with deferred_interrupt():
+            return super().model_rebuild(
+                force=force,
+                raise_errors=raise_errors,
+                _parent_namespace_depth=_parent_namespace_depth + 1,
+                _types_namespace=_types_namespace,
+            )
 
 
 class TypeRegistry:

@@ -20,6 +20,7 @@ from bus._hooks import MetricsLogged
 from bus._inbox import Inbox, Item, Journalled, MetricsDraft, Question, time_of
 from bus._journal import Journal
 from bus._live import LiveLoop
+from bus._signal import Signal
 
 log = logging.getLogger("bus")
 
@@ -44,7 +45,7 @@ class _Errand:
             them keeps a subscriber that publishes faster than we write from deferring it for ever.
     """
 
-    done: threading.Event
+    done: Signal
     device_deadline: float | None
     before: int | None = None
 
@@ -85,6 +86,7 @@ class Writer:
         self._side = SideQueue(device_limit)
         self._errands: list[_Errand] = []
         self._stopping = False
+        self._ended = False
         self._synced_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="hotloop-writer", daemon=True)
 
@@ -109,9 +111,10 @@ class Writer:
         Returns:
             Whether it happened in time.
         """
-        if not self._thread.is_alive() or threading.current_thread() is self._thread:
+        # Not `is_alive`: where Ctrl-C interrupts it, Python 3.11 takes the thread for ended.
+        if self._ended or threading.current_thread() is self._thread:
             return False
-        errand = _Errand(threading.Event(), device_deadline)
+        errand = _Errand(Signal(), device_deadline)
         self._errands.append(errand)
         self._inbox.wake.set()
         return errand.done.wait(max(0.0, deadline - time.monotonic()))
@@ -121,9 +124,19 @@ class Writer:
         self._stopping = True
         self._inbox.wake.set()
         self._thread.join(max(0.0, deadline - time.monotonic()))
-        return not self._thread.is_alive()
+        return self._ended
+
+    def abandon(self) -> None:
+        """Nothing runs any more: this is a forked child."""
+        self._ended = True
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._ended = True
+
+    def _work(self) -> None:
         while True:
             self._inbox.wake.wait(self._pause())
             self._inbox.wake.clear()

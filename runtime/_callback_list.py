@@ -4,11 +4,13 @@ A hook that nobody overrides costs one look. Adding or removing callbacks while 
 way is allowed: the round goes on over the list it began with.
 """
 
+import inspect
 import logging
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from runtime._callbacks import HOOKS, TrainerCallback
+from runtime._signatures import cannot_bind
 from runtime._state import TrainerControl, TrainerState
 
 if TYPE_CHECKING:
@@ -24,6 +26,16 @@ Isolate: TypeAlias = Callable[[object, str, Exception], None]
 """Is told the callback, the hook and what it raised."""
 
 _Hook: TypeAlias = Callable[..., object]
+
+_GIVEN: Final = (
+    "model",
+    "processing_class",
+    "optimizer",
+    "lr_scheduler",
+    "train_dataloader",
+    "eval_dataloader",
+)
+"""What every hook is given by keyword, under the names that the list's attributes have."""
 
 
 class CallbackList:
@@ -228,4 +240,28 @@ def _made(callback: "TrainerCallback | type[TrainerCallback]") -> TrainerCallbac
             f"{callback!r:.80} is no callback, it has {lacks}; "
             "make a subclass of TrainerCallback and override the hooks you need"
         )
+    for hook in HOOKS:
+        if getattr(type(made), hook, None) is not getattr(TrainerCallback, hook):
+            _check_hook(getattr(made, hook), hook)
     return made
+
+
+def _check_hook(hook: _Hook, name: str) -> None:
+    """Refuse a hook that could not be called, which would show only when its moment has come.
+
+    Raises:
+        TypeError: Naming the hook and how it is called.
+    """
+    called = getattr(hook, "__qualname__", name)
+    if inspect.iscoroutinefunction(hook):
+        raise TypeError(
+            f"{called} is a coroutine function, and hooks are called and not awaited; write it "
+            "without async, or subscribe to its event with trainer.run.on(...)"
+        )
+    more = {"on_log": ("logs",), "on_evaluate": ("metrics",), "on_predict": ("metrics",)}
+    fault = cannot_bind(hook, 3, (*_GIVEN, *more.get(name, ())))
+    if fault is not None:
+        raise TypeError(
+            f"{called} cannot be called as a hook is, with args, state, control and more by "
+            f"keyword: {fault}; give it the parameters (self, args, state, control, **kwargs)"
+        )

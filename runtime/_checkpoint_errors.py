@@ -6,6 +6,7 @@ CheckpointError (a ValueError, as Transformers raises)
 ├── DamagedCheckpointError   a file is missing, cut off, or not what was written
 ├── UnsafeCheckpointError    a file would run code when it is loaded; it was not
 ├── MismatchedWeightsError   the weights belong to another model
+├── MismatchedStateError     the optimizer's or the schedule's state belongs to another one
 ├── UnsavableStateError      a value could not be loaded again without running code
 └── CheckpointDelayError     the disk has not finished the checkpoint before this one
 ```
@@ -85,6 +86,24 @@ class MismatchedWeightsError(CheckpointError):
         self.missing = tuple(missing)
         self.unexpected = tuple(unexpected)
         self.differing = tuple(differing)
+
+
+class MismatchedStateError(CheckpointError):
+    """What a checkpoint has of an optimizer or a schedule was made by another one.
+
+    Attributes:
+        path: The checkpoint.
+        file: The file in it.
+    """
+
+    def __init__(self, path: Path, file: str, owner: str, why: str) -> None:
+        super().__init__(
+            f"{file} of {path} does not fit the {owner} of this training: {why}; resume with the "
+            "one it was made with, or load the weights into the model yourself and train without "
+            "resuming"
+        )
+        self.path = path
+        self.file = file
 
 
 class UnsavableStateError(CheckpointError):

@@ -69,7 +69,8 @@ def verify(path: Path) -> None:
         UnsafeCheckpointError: It names files outside of it.
     """
     if not path.is_dir():
-        raise CheckpointNotFoundError(path, "there is no such folder")
+        why = "it is a file" if path.is_file() else "there is no such folder"
+        raise CheckpointNotFoundError(path, f"{why}; name the folder of a checkpoint")
     manifest = read_manifest(path)
     if manifest is not None:
         check_files(path, manifest.files)

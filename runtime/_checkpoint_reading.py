@@ -73,7 +73,9 @@ def weight_files(path: Path) -> list[str]:
     """
     found = next((name for name in _FORMATS if (path / name).is_file()), None)
     if found is None:
-        raise CheckpointNotFoundError(path, f"it has none of {', '.join(_FORMATS)}")
+        raise CheckpointNotFoundError(
+            path, f"it has none of {', '.join(_FORMATS)}; name the folder that has"
+        )
     return _shards(path, found) if found in {MODEL_INDEX, OLD_MODEL_INDEX} else [found]
 
 

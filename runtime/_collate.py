@@ -37,7 +37,14 @@ def default_data_collator(features: Sequence[Any]) -> Any:  # noqa: ANN401 - map
         return _by_key(cast("Sequence[Mapping[str, Any]]", features))
     if _has_fields(first):
         return _by_key([cast("dict[str, Any]", vars(feature)) for feature in features])
-    return default_collate(list(features))
+    try:
+        return default_collate(list(features))
+    except (TypeError, RuntimeError) as error:
+        kinds = ", ".join(dict.fromkeys(_described(feature) for feature in features))
+        raise ValueError(
+            f"samples cannot be made a batch ({error}); they are: {kinds}. Make them numbers, "
+            "tensors of one shape, or tuples or dictionaries of these, or pass a data_collator"
+        ) from error
 
 
 def _has_fields(sample: object) -> bool:

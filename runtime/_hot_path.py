@@ -107,6 +107,7 @@ class MetricsLogger(Announcer):
 
     def start_logging(self) -> None:
         """From now on plain numbers take the short way, unless the run is strict."""
+        self._put = self._bus.put_draft
         self._fast = not self._strict
 
     def stop_logging(self) -> None:

@@ -84,6 +84,7 @@ class TrainingLoop:
         self._grad_norm: torch.Tensor | None = None
         self._learning_rate: float | None = None
         self._parameters = list(trainer.model.parameters())
+        self._fits = False
 
     def run(self) -> TrainOutput:
         """Train to the end, or to where a flag ends it."""
@@ -120,6 +121,9 @@ class TrainingLoop:
             group = feed.next_group()
             if not group:
                 break
+            if not self._fits:
+                trainer.check_batch(group[0])
+                self._fits = True
             items = trainer.count_items(group)
             trainer.current_gradient_accumulation_steps = len(group)
             for index, inputs in enumerate(group):
@@ -151,15 +155,19 @@ class TrainingLoop:
             self._trainer.note_epoch(RngState.capture(), is_open=True)
             self._feed.begin(epoch)
             return 0
-        resumed.rewind()
-        self._trainer.note_epoch(RngState.capture(), is_open=True)
         skipped = resumed.steps if resumed.skips else 0
+        if skipped:
+            resumed.rewind()
+        else:
+            resumed.restore_generators()
+        self._trainer.note_epoch(RngState.capture(), is_open=True)
         self._feed.begin(
             epoch,
             skip=skipped * self._args.gradient_accumulation_steps,
             state=resumed.data if skipped else None,
         )
-        resumed.restore_generators()
+        if skipped:
+            resumed.restore_generators()
         return skipped
 
     def _end_epoch(self) -> None:

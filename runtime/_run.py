@@ -1,6 +1,5 @@
 """`Run`: what a training loop of one's own needs of the bus, with tensors understood."""
 
-import contextlib
 import logging
 import os
 import sys
@@ -31,6 +30,7 @@ from bus import (
     RunStarted,
     Statistics,
     Subscription,
+    deferred_interrupt,
     forget,
     plain_mapping,
     track,
@@ -40,7 +40,6 @@ from runtime._destinations import choose_sinks
 from runtime._device import Snapshots
 from runtime._ending import Ending, conclude, report_account
 from runtime._identity import Identity, Resume, facts, identify, record_end
-from runtime._interrupts import deferred_interrupt
 from runtime._monitors_run import Monitored
 
 if TYPE_CHECKING:
@@ -372,8 +371,12 @@ class Run(Monitored):
         error: object = getattr(sys, "last_value", None)
         interactive = hasattr(sys, "ps1") or "IPython" in sys.modules
         failed = error if isinstance(error, BaseException) and not interactive else None
-        with contextlib.suppress(Exception, KeyboardInterrupt):  # nobody is left to hear of it
+        try:
             self.close(error=failed)
+        except KeyboardInterrupt:
+            return
+        except Exception:  # the other runs of this process are still to be closed
+            log.exception("the run %s could not be closed", self.dir)
 
     def forked(self) -> None:
         """This is a forked child, such as a DataLoader worker: the run belongs to the parent."""
@@ -391,6 +394,7 @@ class Run(Monitored):
         if not self._warned_closed:
             self._warned_closed = True
             state = "in a forked child" if self._forked else "closed"
-            log.warning("run %r is %s; what is logged now is lost", self.name, state)
+            with deferred_interrupt():  # it could leave the log's lock taken
+                log.warning("run %r is %s; what is logged now is lost", self.name, state)
         self._bus.note_late()
         return True

@@ -4,7 +4,8 @@ The rules are those of Transformers' Trainer, so that the same model gets the sa
 """
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import cast
 
 import torch
 
@@ -39,3 +40,55 @@ def named_inputs(model: torch.nn.Module, batch: Sequence[object]) -> dict[str, o
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [parameter.name for parameter in parameters if parameter.kind in kinds]
     return dict(zip(names, batch, strict=False))
+
+
+def cannot_bind(function: object, count: int, names: Iterable[str] = ()) -> str | None:
+    """Why a function cannot be called with so many arguments and these names; None if it can."""
+    try:
+        signature = inspect.signature(cast("Callable[..., object]", function))
+    except (TypeError, ValueError):  # some that are written in C have none
+        return None
+    try:
+        signature.bind(*[None] * count, **dict.fromkeys(names))
+    except TypeError as error:
+        return str(error)
+    return None
+
+
+def misfit(model: torch.nn.Module, batch: object) -> str | None:
+    """Why a model's `forward` cannot be called with a batch; None if it can, or cannot be told.
+
+    A decorated `forward` may take more than it shows, so only what its outermost function
+    refuses counts.
+    """
+    try:
+        signature = inspect.signature(model.forward, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return None
+    try:
+        if isinstance(batch, Mapping):
+            named = cast("Mapping[str, object]", batch)
+            signature.bind(**named)
+        elif isinstance(batch, (tuple, list)):
+            parts = cast("Sequence[object]", batch)
+            signature.bind(*parts)
+        else:
+            signature.bind(batch)
+    except TypeError as error:
+        return (
+            f"{type(model).__name__}.forward{signature} cannot be called with a batch of "
+            f"{_contents(batch)}: {error}. Rename the samples' keys to its parameters, or pass a "
+            "data_collator that makes what it takes; by default text, None and keys that it does "
+            "not have are left out"
+        )
+    return None
+
+
+def _contents(batch: object) -> str:
+    """What a batch holds: the names in a mapping, else the kinds of its parts."""
+    if isinstance(batch, Mapping):
+        return ", ".join(map(str, cast("Mapping[object, object]", batch))) or "nothing"
+    if not isinstance(batch, (tuple, list)):
+        return type(batch).__name__
+    parts = [type(each).__name__ for each in cast("Sequence[object]", batch)]
+    return ", ".join(parts[:4]) + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")

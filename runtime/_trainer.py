@@ -1,6 +1,5 @@
 """`Trainer`, with the semantics of Transformers' Trainer on a loop that never waits."""
 
-import inspect
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from runtime._loaders import has_length
 from runtime._loop import TrainingLoop
 from runtime._losses import LossSum
 from runtime._metrics import error_text
+from runtime._optimizer_checks import check_schedule, checked_pair
 from runtime._outputs import TrainOutput
 from runtime._precision import Precision
 from runtime._progress_callbacks import PrinterCallback, ProgressCallback
@@ -35,6 +35,14 @@ from runtime._token_count import TokenCount, Which
 from runtime._trainer_base import ComputeLoss, ComputeMetrics, PreprocessLogits
 from runtime._trainer_checks import check_trainer
 from runtime._trainer_evaluation import Evaluation
+from runtime._trainer_given import (
+    check_run,
+    check_sinks,
+    checked_arguments,
+    checked_callbacks,
+    checked_model,
+    made_model,
+)
 from runtime._trainer_run import TrainerRun
 from runtime._trainer_saving import Saving, read_state, run_of
 from runtime._trainer_setup import (
@@ -107,8 +115,7 @@ class Trainer(Evaluation, Saving):
         sinks: "ReportTo" = None,
         run: Run | None = None,
     ) -> None:
-        self.args = args = args if args is not None else TrainingArguments()
-        args.check()  # people change arguments after making them
+        self.args = args = checked_arguments(args)
         self.device = args.device
         prepare_process(args)
         self.model_init = model_init
@@ -118,9 +125,9 @@ class Trainer(Evaluation, Saving):
         self.data_collator = data_collator
         self.compute_loss_func, self.compute_metrics = compute_loss_func, compute_metrics
         self.preprocess_logits_for_metrics = preprocess_logits_for_metrics
-        self.optimizer, self.lr_scheduler = optimizers
+        self.optimizer, self.lr_scheduler = self._given_optimizers = checked_pair(optimizers)
         self.optimizer_cls_and_kwargs = optimizer_cls_and_kwargs
-        self._given_optimizers = optimizers
+        check_run(run)
         check_trainer(self)
         self._examine_model()
         self.is_in_train = False
@@ -161,12 +168,17 @@ class Trainer(Evaluation, Saving):
                 to end.
             CheckpointError: The checkpoint is damaged; the message names the file.
         """
+        if self.is_in_train:
+            raise RuntimeError(
+                "train() is under way already and cannot begin within itself; let it end first, "
+                "for example with control.should_training_stop"
+            )
         self.is_in_train = True
         self._ignore_keys = ignore_keys_for_eval
         try:
             if self.model_init is not None:
                 set_seed(self.args.seed)
-                self._set_model(self._call_model_init())
+                self._set_model(made_model(self.model_init))
             checkpoint = self.find_checkpoint(resume_from_checkpoint)
             self._begin_run(checkpoint)
             return self._train_until_it_fits(checkpoint)
@@ -304,6 +316,8 @@ class Trainer(Evaluation, Saving):
                 self.model, settings if isinstance(settings, dict) else None
             )
         self.create_optimizer_and_scheduler(plan.max_steps)
+        if self.optimizer is not None and self.lr_scheduler is not None:
+            check_schedule(self.optimizer, self.lr_scheduler)
         self.model_wrapped = compiled(self.model, args) if args.torch_compile else self.model
 
     def _shrink_batch(self, error: BaseException) -> None:
@@ -325,7 +339,8 @@ class Trainer(Evaluation, Saving):
     def _fail(self, error: BaseException) -> None:
         """Training ends with an exception: tell the callbacks and the journal."""
         try:
-            self.call_hook("on_exception", exception=error)
+            # No flag matters any more, so this hook gives none back.
+            self.callback_handler.on_exception(self.args, self.state, self.control, exception=error)
         except Exception:  # the first exception is the one to hear of
             log.exception("a callback failed while it was told of an exception")
         self._checkpoints.wait(self._run.close_timeout)
@@ -337,18 +352,13 @@ class Trainer(Evaluation, Saving):
     def _first_model(self, model: torch.nn.Module | None) -> torch.nn.Module:
         if (model is None) == (self.model_init is None):
             given = "neither was given" if model is None else "both were given"
-            raise ValueError(f"Trainer needs either model or model_init, and {given}")
-        return self._placed(model if model is not None else self._call_model_init())
-
-    def _call_model_init(self) -> torch.nn.Module:
-        init = cast("Callable[..., torch.nn.Module]", self.model_init)
-        wants_trial = len(inspect.signature(init).parameters) == 1
-        return init(None) if wants_trial else init()
+            raise ValueError(
+                f"a trainer needs either model=... or model_init=..., and {given}; pass one"
+            )
+        return self._placed(model if model is not None else made_model(self.model_init))
 
     def _placed(self, model: torch.nn.Module) -> torch.nn.Module:
-        if not isinstance(model, torch.nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
-            raise TypeError(f"model must be a torch.nn.Module, not {type(model).__qualname__}")
-        return model.to(self.device)
+        return checked_model(model, "model").to(self.device)
 
     def _set_model(self, model: torch.nn.Module) -> None:
         """Train another model from now on."""
@@ -374,7 +384,7 @@ class Trainer(Evaluation, Saving):
     ) -> CallbackHandler:
         last = PrinterCallback if self.args.disable_tqdm else ProgressCallback
         handler = CallbackHandler(
-            [*DEFAULT_CALLBACKS, *(callbacks or ())],
+            [*DEFAULT_CALLBACKS, *checked_callbacks(callbacks)],
             self.model,
             self.processing_class,
             self.optimizer,
@@ -395,6 +405,7 @@ class Trainer(Evaluation, Saving):
     def _plan_run(self, sinks: "ReportTo") -> TrainerRun:
         args, output = self.args, self.output_dir
         chosen = [*choose_sinks(args.report_to), *choose_sinks(sinks)]
+        check_sinks(chosen)
         return TrainerRun(
             args.run_name or output.resolve().name or "run",
             project=args.project,

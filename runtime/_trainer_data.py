@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from runtime._collate import Collator, default_data_collator
 from runtime._data import EpochFeed, count_labels
+from runtime._dataset_checks import check_dataset
 from runtime._loaders import (
     LoaderOptions,
     build_loader,
@@ -65,6 +66,7 @@ class Loaders(TrainerBase):
                 "there is nothing to evaluate on; pass eval_dataset=... to the trainer or to "
                 "evaluate()"
             )
+        check_dataset(data, "eval_dataset")
         keeps = self.args.dataloader_persistent_workers and eval_dataset in (None, name)
         if keeps and name in self._eval_loaders:
             return self._eval_loaders[name]
@@ -75,6 +77,7 @@ class Loaders(TrainerBase):
 
     def get_test_dataloader(self, test_dataset: Any) -> Iterable[Any]:  # noqa: ANN401 - anything with samples
         """The loader of a prediction."""
+        check_dataset(test_dataset, "test_dataset")
         return self._evaluation_loader(test_dataset)
 
     def num_examples(self, dataloader: Iterable[Any]) -> int:
@@ -132,8 +135,11 @@ class Loaders(TrainerBase):
         if isinstance(given, Mapping):
             sets = cast("Mapping[str, Any]", given)
         if name not in sets:
-            known = ", ".join(sets) or "none with a name"
-            raise ValueError(f"there is no evaluation set {name!r}; there are: {known}")
+            there = ", ".join(sets) or "none with a name"
+            raise ValueError(
+                f"there is no evaluation set {name!r} (there are {there}); pass one of their "
+                "names, or the data itself"
+            )
         return sets[name]
 
     def _evaluation_loader(self, data: Any) -> DataLoader[Any]:  # noqa: ANN401 - anything with samples
@@ -141,9 +147,6 @@ class Loaders(TrainerBase):
             data,
             batch_size=self.args.eval_batch_size,
             sampler=self._get_eval_sampler(data),
-            # Drawing from the global generator would make training depend on how often it is
-            # evaluated, and a resumed training differ from an unbroken one.
-            generator=torch.Generator().manual_seed(self.args.seed),
         )
 
     def _loader(self, data: Any, **more: Any) -> DataLoader[Any]:  # noqa: ANN401 - what `build_loader` takes

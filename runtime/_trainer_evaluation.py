@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 
 from bus import Evaluated, Predicted, PredictionStepEnded
+from runtime._dataset_checks import is_named_sets
 from runtime._evaluation import EvaluationLoop, EvaluationOptions
 from runtime._evaluation_step import prediction_step
 from runtime._outputs import EvalLoopOutput, PredictionOutput, speed_metrics
@@ -45,7 +46,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         """
         given = eval_dataset is not None
         data: object = eval_dataset if given else self.eval_dataset
-        if isinstance(data, Mapping):
+        if is_named_sets(data):
             merged: dict[str, float] = {}
             for name, each in cast("Mapping[str, Any]", data).items():
                 part = each if given else name
@@ -133,10 +134,12 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         context = self.compute_loss_context_manager
 
         def compute_loss(batch: Batch) -> tuple[torch.Tensor, Any]:
+            items = self.count_items([batch])
             with context():
-                return cast(
-                    "tuple[torch.Tensor, Any]", self.compute_loss(model, batch, return_outputs=True)
+                found = self.compute_loss(
+                    model, batch, return_outputs=True, num_items_in_batch=items
                 )
+            return cast("tuple[torch.Tensor, Any]", found)
 
         def forward(batch: Batch) -> Any:  # noqa: ANN401 - models return anything
             with context():
@@ -230,6 +233,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
 
         Raises:
             KeyError: The metric is not among those of the evaluation.
+            TypeError: It is no number.
         """
         wanted, state = self.args.metric_for_best_model, self.state
         if wanted is None:
@@ -242,7 +246,13 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
                 f"There is a loss if a batch has all labels, {self.label_names or 'none known'}: "
                 "label_names=[...] says which of the model's inputs they are"
             )
-        value = metrics[name]
+        try:
+            value = float(metrics[name])
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"metric_for_best_model={wanted!r} is {metrics[name]!r:.80} in the evaluation, "
+                "which cannot be compared; let compute_metrics return a number for it"
+            ) from None
         self.step_plateau(value)
         worst = -math.inf if self.args.greater_is_better else math.inf
         best = worst if state.best_metric is None else state.best_metric

@@ -118,8 +118,10 @@ class Logging(TrainerBase):
         metrics["total_flos"] = self.state.total_flos
         metrics["train_loss"] = self._sum_of_losses() / max(steps, 0.001)
         self.state.num_input_tokens_seen = self._tokens.total()
-        self.log(dict(metrics))
-        return {**metrics, "epoch": self.state.epoch}
+        self.log(metrics)
+        logged = dict(self.state.log_history[-1])
+        del logged["step"]
+        return logged
 
     def _sum_of_losses(self) -> float:
         parts = [self._total.peek(), self._losses.peek()]

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-import torch
-
 from bus import CheckpointSaved
 from runtime._callback_states import export_states
 from runtime._checkpoint_contents import CheckpointContents, LoadedCheckpoint, SavedCheckpoint
-from runtime._checkpoint_errors import CheckpointError, CheckpointNotFoundError
+from runtime._checkpoint_errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    DamagedCheckpointError,
+)
 from runtime._checkpoint_files import checkpoint_path
 from runtime._checkpoint_load import (
     last_good_checkpoint,
@@ -29,6 +31,7 @@ from runtime._rng import RngState
 from runtime._state import TRAINER_STATE_NAME, TrainerState
 from runtime._token_count import SEEN, TokenCount
 from runtime._trainer_logging import Logging
+from runtime._training_state import load_optimizer, load_schedule
 
 log = logging.getLogger("runtime")
 
@@ -100,24 +103,31 @@ class Saving(Logging):
         if wanted is None or wanted is False:
             return None
         self._checkpoints.wait()
+        if wanted == "" or not isinstance(wanted, (str, os.PathLike, bool)):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+            raise TypeError(
+                f"resume_from_checkpoint={wanted!r} names no checkpoint; pass its folder, or True "
+                "for the newest one in output_dir"
+            )
         if wanted is True:
             found = last_good_checkpoint(self.output_dir)
             if found is None:
                 raise CheckpointNotFoundError(
-                    self.output_dir, "there is no intact one to resume from; train without resuming"
+                    self.output_dir,
+                    "it has no checkpoint-STEP that is intact; train without "
+                    "resuming, or set output_dir to where the checkpoints are",
                 )
             checkpoint = load_checkpoint(found, device=self.device, verified=True)
         else:
-            checkpoint = load_checkpoint(Path(wanted), device=self.device)
+            checkpoint = load_checkpoint(Path(cast("str", wanted)), device=self.device)
         load_weights(self.model, checkpoint.model)
         return checkpoint
 
     def load_training_state(self, checkpoint: LoadedCheckpoint) -> None:
         """Put optimizer, schedule and scaler where they stood."""
-        if checkpoint.optimizer is not None:
-            cast("torch.optim.Optimizer", self.optimizer).load_state_dict(checkpoint.optimizer)
+        if checkpoint.optimizer is not None and self.optimizer is not None:
+            load_optimizer(self.optimizer, checkpoint.optimizer, checkpoint.path)
         if checkpoint.scheduler is not None and self.lr_scheduler is not None:
-            self.lr_scheduler.load_state_dict(checkpoint.scheduler)
+            load_schedule(self.lr_scheduler, checkpoint.scheduler, checkpoint.path)
         scaler = self._precision.scaler
         if scaler is not None and checkpoint.scaler is not None:
             scaler.load_state_dict(checkpoint.scaler)
@@ -250,9 +260,14 @@ def read_state(checkpoint: LoadedCheckpoint) -> TrainerState:
     path = checkpoint.path / TRAINER_STATE_NAME
     if not path.is_file():
         raise CheckpointNotFoundError(
-            checkpoint.path, f"without {TRAINER_STATE_NAME} training cannot be resumed from it"
+            checkpoint.path,
+            f"without {TRAINER_STATE_NAME} training cannot go on from it; load its weights into "
+            "the model yourself, and train without resuming",
         )
     state = TrainerState.load_from_json(path)
+    if state.global_step < 0:
+        why = f"says that {state.global_step} steps were taken"
+        raise DamagedCheckpointError(checkpoint.path, TRAINER_STATE_NAME, why)
     best = state.best_model_checkpoint
     if best is not None and not Path(best).is_dir():
         log.warning("the best checkpoint so far, %s, is gone; it is forgotten", best)

@@ -26,9 +26,19 @@ def prepare_process(args: "TrainingArguments") -> None:
 
 
 def compiled(model: torch.nn.Module, args: "TrainingArguments") -> torch.nn.Module:
-    """The model under `torch.compile`, with the backend and mode of the arguments."""
+    """The model under `torch.compile`, with the backend and mode of the arguments.
+
+    Raises:
+        ValueError: There is no such backend or mode.
+    """
     backend, mode = args.torch_compile_backend or "inductor", args.torch_compile_mode
-    made = torch.compile(model, backend=backend, mode=mode)  # pyright: ignore[reportUnknownMemberType] - torch
+    try:
+        made = torch.compile(model, backend=backend, mode=mode)  # pyright: ignore[reportUnknownMemberType] - torch
+    except RuntimeError as error:
+        raise ValueError(
+            f"torch_compile_backend={backend!r} with torch_compile_mode={mode!r} is not what torch "
+            f"has ({str(error).splitlines()[0]}); set them to what it lists, or leave them out"
+        ) from error
     return cast("torch.nn.Module", made)
 
 
@@ -43,7 +53,7 @@ def enable_gradient_checkpointing(
     enable = getattr(model, "gradient_checkpointing_enable", None)
     if not callable(enable):
         raise ValueError(  # noqa: TRY004 - the argument is wrong for this model
-            f"gradient_checkpointing=True, but {type(model).__qualname__} has no method "
+            f"activation_checkpointing=True, but {type(model).__qualname__} has no method "
             "gradient_checkpointing_enable; give it one, or use torch.utils.checkpoint in forward"
         )
     enable(gradient_checkpointing_kwargs=dict(settings or {"use_reentrant": False}))

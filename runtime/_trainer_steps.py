@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 
 from runtime._data import move_to_device
+from runtime._signatures import misfit
 from runtime._trainer_base import Batch, TrainerBase
 
 _LOSS_HELP = (
@@ -41,16 +42,34 @@ class BatchSteps(TrainerBase):
         every = self.args.torch_empty_cache_steps
         if every is not None and self.state.global_step % every == 0 and torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if loss.numel() != 1:
-            raise ValueError(
-                f"the loss has shape {tuple(loss.shape)} but training needs one number; reduce it, "
-                "for example with .mean()"
-            )
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
+            raise self._unusable(loss)
         parts = self.current_gradient_accumulation_steps
         if parts > 1 and not self._loss_is_scaled(num_items_in_batch):
             loss = loss / parts
         self._precision.backward(loss)
-        return cast("torch.Tensor", loss.detach())
+        return loss.detach()
+
+    def check_batch(self, inputs: Batch) -> None:
+        """Refuse a batch that the model cannot be called with, before anything is done with it.
+
+        Whoever has a `training_step` or `compute_loss` of their own may call it in any way.
+
+        Raises:
+            TypeError: Naming what does not fit.
+        """
+        steps = (self.training_step, self.compute_loss, self._prepare_inputs, self.forward)
+        ours = BatchSteps.__dict__
+        if any(getattr(each, "__func__", each) is not ours[each.__name__] for each in steps):
+            return
+        _check_kind(inputs)
+        if self.compute_loss_func is not None or self.label_smoother is not None:
+            inputs, _ = _without_labels(inputs)
+        changed = type(self.model).__call__ is not torch.nn.Module.__call__
+        hooked = getattr(self.model, "_forward_pre_hooks", None)  # they may change the batch
+        fault = None if changed or hooked else misfit(self.model, inputs)
+        if fault is not None:
+            raise TypeError(fault)
 
     def compute_loss(
         self,
@@ -87,7 +106,7 @@ class BatchSteps(TrainerBase):
             loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
         elif self.label_smoother is not None and labels is not None:
             loss = self.label_smoother(
-                _logits(outputs),
+                _logits(outputs, labels),
                 labels,
                 shift=self.loss_shifts_labels,
                 num_items_in_batch=num_items_in_batch,
@@ -101,11 +120,7 @@ class BatchSteps(TrainerBase):
         return self._precision.autocast()
 
     def _prepare_inputs(self, inputs: Batch) -> Batch:
-        if not isinstance(inputs, (Mapping, Sequence, torch.Tensor)) or isinstance(inputs, str):
-            raise TypeError(
-                f"the data collator made a {type(inputs).__name__} of a batch; a mapping of names "
-                "to tensors, a tuple of tensors or a tensor is needed"
-            )
+        _check_kind(inputs)
         return move_to_device(inputs, self.device)
 
     def forward(
@@ -115,16 +130,42 @@ class BatchSteps(TrainerBase):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> Any:  # noqa: ANN401 - models return anything
         """Call a model with a batch: its mapping by keyword, its tuple by position."""
-        if isinstance(inputs, Mapping):
-            more = (
-                {"num_items_in_batch": num_items_in_batch}
-                if self.model_accepts_loss_kwargs and num_items_in_batch is not None
-                else {}
+        try:
+            if isinstance(inputs, Mapping):
+                more = (
+                    {"num_items_in_batch": num_items_in_batch}
+                    if self.model_accepts_loss_kwargs and num_items_in_batch is not None
+                    else {}
+                )
+                return model(**cast("Mapping[str, Any]", inputs), **more)
+            if isinstance(inputs, (tuple, list)):
+                return model(*cast("Sequence[Any]", inputs))
+            return model(inputs)
+        except TypeError as error:
+            fault = misfit(model, cast("object", inputs))
+            if fault is None:  # the model's own
+                raise
+            raise TypeError(fault) from error
+
+    def _unusable(self, loss: object) -> Exception:
+        """What to say of a loss that has no gradient."""
+        source = "compute_loss" if self.compute_loss_func is None else "compute_loss_func"
+        if not isinstance(loss, torch.Tensor):
+            return TypeError(
+                f"{source} returned {loss!r:.80}, of {type(loss).__qualname__}; return the loss, a "
+                "tensor with one element"
             )
-            return model(**cast("Mapping[str, Any]", inputs), **more)
-        if isinstance(inputs, (tuple, list)):
-            return model(*cast("Sequence[Any]", inputs))
-        return model(inputs)
+        if loss.numel() != 1:
+            return ValueError(
+                f"the loss has shape {tuple(loss.shape)} but training needs one number; reduce it, "
+                "for example with .mean()"
+            )
+        return ValueError(
+            f"the loss, a tensor of {loss.dtype}, has no gradient, so nothing can be learned from "
+            "it: it was computed without any parameter that requires a gradient, under "
+            "torch.no_grad(), or detached; compute it from the model's outputs as they are, and "
+            "unfreeze what is to be trained"
+        )
 
     def _loss_is_scaled(self, num_items_in_batch: torch.Tensor | None) -> bool:
         """Whether the loss is divided already by what the whole optimizer step holds."""
@@ -146,11 +187,35 @@ def _without_labels(inputs: Batch) -> tuple[Batch, Any]:
     return cast("Batch", inputs), None
 
 
-def _logits(outputs: Any) -> torch.Tensor:  # noqa: ANN401 - models return anything
+def _logits(outputs: Any, labels: Any) -> torch.Tensor:  # noqa: ANN401 - models return anything
+    """The logits among what a model returned, which have one dimension more than the labels.
+
+    Raises:
+        ValueError: There are none.
+    """
     if isinstance(outputs, Mapping):
-        return cast("Mapping[str, torch.Tensor]", outputs)["logits"]
-    found = getattr(outputs, "logits", outputs)
-    return cast("torch.Tensor", found[0] if isinstance(found, (tuple, list)) else found)
+        found = cast("Mapping[str, Any]", outputs).get("logits")
+    else:
+        found = getattr(outputs, "logits", outputs)
+        found = found[0] if isinstance(found, (tuple, list)) else found
+    if isinstance(found, torch.Tensor) and found.dim() == getattr(labels, "ndim", -2) + 1:
+        return found
+    what = f"a {type(outputs).__name__}"
+    if isinstance(outputs, Mapping):
+        what = ", ".join(map(str, cast("Mapping[object, object]", outputs))) or "nothing"
+    raise ValueError(
+        f"label_smoothing_factor needs logits of one dimension more than the labels, of shape "
+        f"{tuple(getattr(labels, 'shape', ()))}, and the model returned {what} without such; "
+        "return them as `logits`, or set label_smoothing_factor=0"
+    )
+
+
+def _check_kind(inputs: object) -> None:
+    if not isinstance(inputs, (Mapping, Sequence, torch.Tensor)) or isinstance(inputs, str):
+        raise TypeError(
+            f"the data collator made a batch that is a {type(inputs).__name__}; return a mapping "
+            "of names to tensors, a tuple of tensors, or a tensor"
+        )
 
 
 def _loss_of(outputs: Any, inputs: Batch) -> torch.Tensor:  # noqa: ANN401 - models return anything
@@ -171,7 +236,10 @@ def _loss_of(outputs: Any, inputs: Batch) -> torch.Tensor:  # noqa: ANN401 - mod
         found = getattr(cast("object", outputs), "loss", None)
     if not isinstance(found, torch.Tensor):
         kind = type(cast("object", outputs)).__name__
-        raise ValueError(f"the model returned a {kind} without a loss tensor; {_LOSS_HELP}")  # noqa: TRY004 - the value is wrong, not its use
+        what = f"a loss that is {found!r:.80}" if found is not None else "no loss"
+        raise ValueError(  # noqa: TRY004 - the value is wrong, not its use
+            f"the model returned a {kind} with {what}, where a tensor is needed; {_LOSS_HELP}"
+        )
     if found.dim() and found.numel() != 1:
         raise ValueError(
             f"the first tensor that the model returned has shape {tuple(found.shape)}, so it is no "

@@ -1,6 +1,6 @@
 """Exchanges one request for one answer, on an `httpx.AsyncClient` over connections of our own.
 
-The client sees of an address the server alone, since it logs every address at INFO, and web hooks
+The client sees of an address the server alone, since it logs every address, and web hooks
 and signed ones are secrets; path and query travel beside it as the extension `target`. Of an
 answer it sees no headers: it would keep cookies, and look where a redirect leads, which is decided
 in `sinks._redirects`.

@@ -19,6 +19,7 @@ from bus import (
     AlertRaised,
     Batch,
     BatchLimits,
+    Coalesces,
     DeliveryError,
     Event,
     MisconfiguredError,
@@ -143,9 +144,14 @@ class WebhookSink(HttpSink):
 
 
 class _ChatSink(HttpSink):
-    """Tells people of alerts, and of the run's beginning and end."""
+    """Tells people of alerts, and of the run's beginning and end.
+
+    Of alerts with one title and level that wait to be told, it tells the latest.
+    """
 
     wants: ClassVar[tuple[type[Event], ...]] = (AlertRaised, RunStarted, RunEnded)
+    # One that is raised every step would fill a channel after an outage, at a message a second.
+    coalesces: ClassVar[Coalesces] = {AlertRaised: ("title", "level")}
 
     _name: str = ""
 
@@ -190,7 +196,7 @@ class SlackSink(_ChatSink):
     """Tells a Slack channel of alerts and of the run's beginning and end. Delivery: at least once.
 
     Uses an incoming webhook (api.slack.com/messaging/webhooks). Nobody is mentioned, whatever the
-    texts contain.
+    texts contain. Of alerts with one title and level that wait to be told, the latest is.
     """
 
     name: ClassVar[str] = "slack"
@@ -231,7 +237,8 @@ class DiscordSink(_ChatSink):
     """Tells a Discord channel of alerts and of a run's beginning and end. Delivery: at least once.
 
     Uses a channel's webhook (discord.com/developers/docs/resources/webhook). Nobody is mentioned,
-    whatever the texts contain.
+    whatever the texts contain. Of alerts with one title and level that wait to be told, the latest
+    is.
     """
 
     name: ClassVar[str] = "discord"

@@ -14,7 +14,7 @@ from typing import Any, cast
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from bus import BatchLimits, Sink, SinkSettings
+from bus import BatchLimits, Coalesces, Sink, SinkSettings
 from sinks import HttpSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,6 +41,7 @@ def promises() -> str:
         "steps trained again",
         "under which condition",
         "sends",
+        "leaves out",
     )
     rows = (
         (
@@ -50,6 +51,7 @@ def promises() -> str:
             kind.promise.resumed,
             kind.promise.note.removesuffix("."),
             batches(kind.limits),
+            left_out(kind.coalesces),
         )
         for name, kind in shipped().items()
     )
@@ -122,6 +124,14 @@ def batches(limits: BatchLimits) -> str:
     words = f"up to {limits.events} events or {limits.bytes >> 10} KiB, after {limits.age:g} s"
     rates = [f"{count} in {seconds:g} s" for count, seconds in limits.rates]
     return f"{words}; at most {' and '.join(rates)}" if rates else words
+
+
+def left_out(coalesces: Coalesces) -> str:
+    """What is not sent because something later tells the same."""
+    return "; ".join(
+        f"all but the latest `{kind.__name__}` of one {' and '.join(fields)}, while they wait"
+        for kind, fields in coalesces.items()
+    )
 
 
 def first_line(kind: type[Any]) -> str:

@@ -1,14 +1,8 @@
-"""`hotloop sync`: deliveries without the process that trained, with a progress line for each."""
+"""`hotloop sync`: deliveries without the process that trained."""
 
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
-
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
 from bus import (
     SINKS,
@@ -25,7 +19,8 @@ from bus import (
     sync_run,
 )
 from runtime.cli._exit import CommandError, UsageError
-from runtime.cli._output import printable, show, show_json
+from runtime.cli._output import show, show_json
+from runtime.cli._sync_progress import SyncProgress
 
 
 def deliver(
@@ -44,7 +39,7 @@ def deliver(
     """
     accounts: dict[str, list[SinkAccount]] = {}
     for folder in folders:
-        with _Progress(folder, quiet=as_json) as progress:
+        with SyncProgress(folder, quiet=as_json) as progress:
             accounts[str(folder)] = _delivered(
                 folder, names, follow=follow, take_over=take_over, timeout=timeout, told=progress
             )
@@ -92,7 +87,7 @@ def _delivered(
     follow: bool,
     take_over: bool,
     timeout: float | None,
-    told: "_Progress",
+    told: SyncProgress,
 ) -> list[SinkAccount]:
     chosen = names or list(list_cursors(folder))
     if not chosen:
@@ -120,46 +115,3 @@ def _made(names: Sequence[str]) -> list[Sink]:
         return SINKS.make(list(names))[0]
     except (UnknownSinkError, NotConfiguredError, MissingPackageError) as error:
         raise UsageError(str(error)) from error
-
-
-class _Progress:
-    """A table of how far each sink of one run is, redrawn in place on a terminal."""
-
-    def __init__(self, folder: Path, *, quiet: bool) -> None:
-        self._folder = folder
-        self._quiet = quiet
-        self._accounts: dict[str, SinkAccount] = {}
-        self._live: Live | None = None
-
-    def __enter__(self) -> Self:
-        if not self._quiet and sys.stderr.isatty():
-            self._live = Live(console=Console(stderr=True), refresh_per_second=4)
-            self._live.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._live is not None:
-            self._live.stop()
-        elif not self._quiet and self._accounts:
-            show(self._table())
-
-    def tell(self, account: SinkAccount) -> None:
-        """Take note of how far a sink is."""
-        self._accounts[account.name] = account
-        if self._live is not None:
-            self._live.update(self._table())
-
-    def _table(self) -> Table:
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-        for heading in (str(self._folder), "state", "delivered", "waiting", "refused", ""):
-            table.add_column(heading)
-        for each in self._accounts.values():
-            table.add_row(
-                each.name,
-                each.status,
-                f"{each.delivered:,}",
-                "" if each.pending is None else f"{each.pending:,}",
-                f"{each.dead:,}" if each.dead else "",
-                printable(each.url or each.reason),
-            )
-        return table

@@ -8,8 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +79,6 @@ def answer(child: subprocess.Popen[str]) -> dict[str, Any]:
     assert child.returncode == 0
     found: dict[str, Any] = json.loads(out)
     return found
-
-
-def eventually(condition: Callable[[], object], timeout: float = 15.0) -> None:
-    """Wait until something is true, and fail if it is not in time."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout} s"
-        time.sleep(0.002)
 
 
 @functools.cache

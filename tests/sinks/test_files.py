@@ -32,7 +32,6 @@ from sinks.tensorboard import TensorBoardSink
 from tests.sinks.local_sinks import (
     NOON,
     answer,
-    eventually,
     metrics,
     mount_namespace,
     read_csv,
@@ -42,6 +41,7 @@ from tests.sinks.local_sinks import (
     tensorboard_python,
     write_run,
 )
+from tests.waiting import eventually
 
 SINKS = ("csv", "jsonl", "tensorboard")
 

@@ -71,6 +71,24 @@ async def test_no_log_holds_a_secret(caplog, code):
         assert secret not in caplog.text
 
 
+async def test_a_terminal_is_not_flooded(sink, server, caplog):
+    """With INFO enabled a sink's requests are not logged; with DEBUG they are, as DEBUG."""
+    caplog.set_level(logging.INFO)
+    for _ in range(3):
+        await sink.http.get(server.url)
+    assert caplog.messages == []
+    async with httpx.AsyncClient(trust_env=False) as client:
+        await client.get(server.url)
+    assert [(r.name, r.levelname) for r in caplog.records] == [("httpx", "INFO")]
+
+    caplog.clear()
+    caplog.set_level(logging.DEBUG)
+    await sink.http.get(server.url)
+    (line,) = [record for record in caplog.records if record.name == "httpx"]
+    assert line.levelname == "DEBUG"
+    assert line.getMessage().startswith(f"HTTP Request: GET {server.url}")
+
+
 @pytest.mark.parametrize("name", ["httpcore.http11", "httpcore.socks"])
 def test_steps_are_named_without_their_data(caplog, name):
     """What quotes the wire is cut, a SOCKS proxy's password included; arguments are too."""

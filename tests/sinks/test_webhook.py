@@ -141,6 +141,21 @@ class TestChats:
         assert len(server.requests) == 1
         assert "metrics" not in said
 
+    def test_an_alert_of_every_step_does_not_fill_the_channel(self, chat, server, tmp_path):
+        """Of those with one title and level that wait the latest is told, and all are counted."""
+        events = [
+            AlertRaised(step=n, title="loss is NaN", level=level)
+            for n in range(500)
+            for level in ("warning", "error")
+        ]
+        account = deliver(write_run(tmp_path / "run", events), chat)
+
+        said = json.dumps(posts(server))
+        assert said.count("loss is NaN at step 499") >= 2
+        assert "at step 498" not in said
+        assert len(server.requests) == 1
+        assert (account.delivered, account.coalesced, account.complete) == (4, 998, True)
+
     def test_a_crash_is_told(self, chat, server, tmp_path):
         """A run that could not say how it ended is said to have crashed, once."""
         run_dir = write_run(tmp_path / "run", [], outcome="finished")
@@ -155,7 +170,8 @@ class TestChats:
 
     def test_many_and_long_messages_fit(self, chat, server, tmp_path):
         """Whatever is said stays within the services' limits, and nothing of it is lost."""
-        events = [AlertRaised(title="t" * 500, text="<&>\U0001f680" * 3000) for _ in range(45)]
+        text = "<&>\U0001f680" * 3000
+        events = [AlertRaised(title=f"{n} {'t' * 500}", text=text) for n in range(45)]
         account = deliver(write_run(tmp_path / "run", events), chat)
 
         assert account.complete, account

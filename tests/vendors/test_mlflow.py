@@ -3,7 +3,6 @@
 import math
 import re
 import threading
-import time
 from functools import partial
 
 import anyio
@@ -28,7 +27,10 @@ from bus import (
 )
 from sinks.mlflow import MlflowSink
 from tests.servers.journals import QUICK, write_attempt
+from tests.sinks.kill_trials import run_kill_trials
+from tests.vendors.mlflow_kills import destination
 from tests.vendors.mlflow_server import RealServer, find_python
+from tests.waiting import eventually
 
 PYTHON = find_python()
 
@@ -298,7 +300,7 @@ def test_every_point_arrives_once_although_the_server_is_killed(tmp_path):
     try:
         server.wait()
         thread.start()
-        wait_until(lambda: delivered(run_dir) > 100)
+        eventually(lambda: delivered(run_dir) > 100, 60)
         server.kill()
         thread.join(60)
         server.start()
@@ -317,18 +319,19 @@ def test_every_point_arrives_once_although_the_server_is_killed(tmp_path):
         assert history(found, f"m{k}") == [(n, str(float(n))) for n in range(800)]
 
 
+@pytest.mark.parametrize("victim", ["trainer", "delivery"])
+def test_every_point_is_there_once_although_the_sender_is_killed(server, victim):
+    """SIGKILL at random moments and resumes at earlier steps: none lost, none twice."""
+    trials = run_kill_trials(3, 20261121, victim, destination(server))
+
+    assert trials.failures == []
+    assert trials.kills == 3
+
+
 def delivered(run_dir):
     """How many records have been acknowledged so far."""
     cursors = list_cursors(run_dir)
     return cursors["mlflow"].counts.delivered if "mlflow" in cursors else 0
-
-
-def wait_until(condition, seconds=60.0):
-    """Poll with a deadline."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_run_is_found_again_when_its_id_was_lost(server, tmp_path):

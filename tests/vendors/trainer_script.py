@@ -105,7 +105,7 @@ def make_trainer(library: Any, training: Training, notes: Notes) -> Any:
     callbacks = [make_recorder(library, notes)]
     if training.early_stopping is not None:
         callbacks.append(library.EarlyStoppingCallback(**training.early_stopping))
-    # Absolute, because a run that nothing closes writes its last words from another folder.
+    # Absolute, because a run that a failed constructor leaves open ends elsewhere.
     output = str(Path(OUTPUT).absolute())
     given = {"output_dir": output, "report_to": "none", "use_cpu": True, "disable_tqdm": False}
     trainer = Trainer(
@@ -161,6 +161,8 @@ def train(library: Any, training: Training) -> dict[str, Any]:
         "checkpoints": describe_checkpoints(Path(OUTPUT)),
     }
     if trainer is not None:
+        if hasattr(trainer, "close"):  # ours has a run to end
+            trainer.close()
         model = trainer.model
         result |= {
             "callbacks": [type(each).__name__ for each in trainer.callback_handler.callbacks],

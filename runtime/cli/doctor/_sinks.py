@@ -4,6 +4,7 @@ All are tried at once, each for ten seconds at most, and nothing is left at any 
 say is cleaned of their secrets here, so that no destination need think of it.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +24,11 @@ from bus import (
     UnknownSinkError,
 )
 from bus._plain import mask_urls
-from bus._secrets import secrets_of, without
+from bus._secrets import log_error, secrets_of, without
 from runtime.cli._exit import UsageError
 from runtime.cli.doctor._finding import Finding, Level
+
+log = logging.getLogger("runtime")
 
 SECONDS: Final = 10.0
 """How long one destination may take to answer."""
@@ -89,7 +92,7 @@ async def _try(runs: Path, name: str, *, named: bool) -> Finding:
     try:
         return await _tried(name, sink, context)
     finally:
-        await _release(sink)
+        await _release(name, sink)
 
 
 async def _tried(name: str, sink: Sink, context: SinkContext) -> Finding:
@@ -110,12 +113,13 @@ async def _tried(name: str, sink: Sink, context: SinkContext) -> Finding:
     return Finding(check=name, level="ok", found=_clean(words, secrets))
 
 
-async def _release(sink: Sink) -> None:
+async def _release(name: str, sink: Sink) -> None:
     with anyio.move_on_after(_RELEASE, shield=True):
         try:
             await sink.release()
-        except Exception:  # noqa: BLE001 - what was found out counts, not how it ended
-            return
+        except Exception as error:  # noqa: BLE001 - what was found out counts, not how it ended
+            secrets = secrets_of(sink.settings)
+            log_error(log, secrets, "sink %r could not be released", name, error)
 
 
 def _unready(info: SinkInfo, *, named: bool) -> Finding:

@@ -1,6 +1,5 @@
 """Runs on disk, sinks that do as they are told, and deliveries on virtual time."""
 
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,20 +165,3 @@ class LimitedSink(ScriptedSink):
     """Ten records at a time."""
 
     limits = BatchLimits(events=10, age=0.0)
-
-
-class Eventually(Protocol):
-    """Waits until a condition holds; fails when it does not within the seconds given."""
-
-    def __call__(self, condition: Callable[[], object], seconds: float = 10.0) -> None: ...
-
-
-@pytest.fixture
-def eventually() -> Eventually:
-    def wait(condition: Callable[[], object], seconds: float = 10.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, "the condition did not come true in time"
-            time.sleep(0.005)
-
-    return wait

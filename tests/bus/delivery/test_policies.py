@@ -297,6 +297,42 @@ async def test_what_a_later_attempt_replaced_is_not_sent(write_run):
     assert account.complete
 
 
+async def test_what_a_later_attempt_replaced_does_not_wait(write_run):
+    """After a resume at step 10 eleven records of the first attempt wait, and those of the next."""
+    run = write_run(20, ended=False)
+    first = LimitedSink([None, lambda _batch: anyio.sleep_forever()])
+    killed = run.delivery(first)
+    async with anyio.create_task_group() as group:
+        group.start_soon(killed.run)
+        await until(lambda: len(first.batches) >= 2)
+        killed.abandon()
+    write_run(5, attempt=2, from_step=12)
+    down = ScriptedSink([UnavailableError("down")] * 100)
+    waiting = await deliver(run.delivery(down), seconds=1)
+    account = await deliver(run.delivery(sink := ScriptedSink()))
+
+    assert (killed.account.pending, waiting.pending, waiting.complete) == (10, 3 + 5, False)
+    assert sink.values == [10, 11, 12, *range(5)]
+    assert (account.delivered, account.superseded, account.complete) == (18, 7, True)
+
+
+async def test_what_was_replaced_is_counted_once(write_run):
+    """Also when the batch around it comes again, from another process or in parts."""
+    write_run(20, ended=False)
+    run = write_run(5, attempt=2, from_step=4)
+    for _ in range(3):
+        sink = ScriptedSink([lambda _batch: anyio.sleep_forever()])
+        killed = run.delivery(sink)
+        async with anyio.create_task_group() as group:
+            group.start_soon(killed.run)
+            await until(lambda sink=sink: sink.batches)
+            killed.abandon()
+    account = await deliver(run.delivery(sink := ScriptedSink([RejectedError("some")])))
+
+    assert sink.values == [*range(5), *range(5)]
+    assert (account.delivered, account.superseded, account.dead) == (10, 15, 0)
+
+
 async def test_ranks_are_batches_of_their_own(write_run):
     """A batch never mixes two ranks."""
     write_run(15)

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from bus._reader import JournalReader, Record
 
 ROOT = Path(__file__).resolve().parents[3]
 
-Eventually = Callable[..., None]
 WriteJournal = Callable[..., Path]
 
 
@@ -24,19 +22,6 @@ WriteJournal = Callable[..., Path]
 def soak() -> int:
     """How many times the usual effort: HOTLOOP_SOAK, 1 by default."""
     return int(os.environ.get("HOTLOOP_SOAK", "1"))
-
-
-@pytest.fixture(scope="session")
-def eventually() -> Eventually:
-    """Wait until something is true, and fail if it is not in time."""
-
-    def wait(condition: Callable[[], object], timeout: float = 10.0) -> None:
-        deadline = time.monotonic() + timeout
-        while not condition():
-            assert time.monotonic() < deadline, f"not within {timeout} s"
-            time.sleep(0.002)
-
-    return wait
 
 
 @pytest.fixture

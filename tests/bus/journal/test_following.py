@@ -66,7 +66,7 @@ def test_polling_while_two_ranks_write(start_script, tmp_path, eventually, soak,
         start_script("write_child.py", tmp_path, 0, count, segment_bytes) as first,
         start_script("write_child.py", tmp_path, 1, count, segment_bytes) as second,
     ):
-        eventually(poll, timeout=100 + 30 * soak)
+        eventually(poll, seconds=100 + 30 * soak)
 
     assert (first.returncode, second.returncode) == (0, 0)
     assert reader.poll() == []
@@ -87,7 +87,7 @@ def test_readers_need_no_writer(start_script, tmp_path, eventually):
     reader = JournalReader(tmp_path)
     with start_script("write_child.py", tmp_path, 0, 10_000_000, 5000) as writer:
         try:
-            eventually(reader.poll, timeout=30)
+            eventually(reader.poll, seconds=30)
             for _ in range(20):
                 os.kill(writer.pid, signal.SIGSTOP)
                 started = time.monotonic()

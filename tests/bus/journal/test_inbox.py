@@ -84,6 +84,10 @@ def interruptions() -> Iterator[Callable[[Callable[[], object]], threading.Event
     main = threading.main_thread().ident
     assert main is not None
     before = signal.getsignal(signal.SIGUSR1)
+    # What measures coverage takes a lock in Python at every call: a handler that runs inside it and
+    # waits for another thread, which needs that lock too, would wait for ever.
+    tracer = sys.gettrace()
+    sys.settrace(None)
 
     def send() -> None:
         while not stop.is_set():
@@ -109,6 +113,7 @@ def interruptions() -> Iterator[Callable[[Callable[[], object]], threading.Event
     if thread.is_alive():
         thread.join()
     signal.signal(signal.SIGUSR1, before)
+    sys.settrace(tracer)
 
 
 @pytest.mark.parametrize("on_full", ["drop_oldest", "block"])

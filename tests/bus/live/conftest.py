@@ -20,23 +20,6 @@ ROOT = Path(__file__).resolve().parents[3]
 AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 
-class Eventually(Protocol):
-    """Waits until a condition holds; fails when it does not within the seconds given."""
-
-    def __call__(self, condition: Callable[[], object], seconds: float = 10.0) -> None: ...
-
-
-@pytest.fixture
-def eventually() -> Eventually:
-    def wait(condition: Callable[[], object], seconds: float = 10.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, "the condition did not come true in time"
-            time.sleep(0.002)
-
-    return wait
-
-
 class Journal:
     """What is in the journal's files at this moment."""
 
@@ -124,7 +107,7 @@ class Ended:
 
 
 _SERVER = """
-import gc, os, sys
+import faulthandler, gc, os, signal, sys
 import torch, runtime
 runtime.Run
 gc.collect()
@@ -142,6 +125,7 @@ else:
 for number, path in ((1, out), (2, err)):
     os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+faulthandler.register(signal.SIGUSR2, chain=True)  # every thread's stack, then the end
 with open(script) as file:
     source = file.read()
 exec(compile(source, script, "exec"))
@@ -166,7 +150,10 @@ class Interpreter:
         )
 
     def run(self, folder: Path, code: str, seconds: float) -> Ended:
-        """Runs a script in which `FOLDER` is the folder; kills it when the time is over."""
+        """Runs a script in which `FOLDER` is the folder; kills it when the time is over.
+
+        Then the failure shows where each of its threads stood.
+        """
         script, out, err = (folder / name for name in ("script.py", "out.txt", "err.txt"))
         script.write_text(f"FOLDER = {str(folder)!r}\n{code}", encoding="utf-8")
         assert self._server.stdin is not None
@@ -176,8 +163,10 @@ class Interpreter:
         assert child is not None, "the server did not start the script"
         code_or_none = self._answer(seconds)
         if code_or_none is None:
-            os.kill(child, signal.SIGKILL)
-            self._answer(10.0)
+            os.kill(child, signal.SIGUSR2)
+            if self._answer(10.0) is None:
+                os.kill(child, signal.SIGKILL)
+                self._answer(10.0)
             pytest.fail(f"the process did not end within {seconds} s: {err.read_text()}")
         return Ended(code_or_none, out.read_text(), err.read_text())
 

@@ -225,6 +225,35 @@ class TestSubscribersWhileClosing:
         assert len(others.of(RunEnded)) == 1
         JournalAsserter(journal.run_dir).complete().ends("finished")
 
+    def test_what_is_left_behind_may_fail_at_its_end(self, bus, caplog):
+        """It is logged, and what else is left behind still has its last word."""
+        words, left = [], []
+
+        async def fatal():
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                raise SystemExit("at the very end")
+
+        async def numbers():
+            try:
+                yield 1
+            finally:
+                words.append("closed")
+
+        @bus.on(AlertRaised)
+        async def leaves(_event: AlertRaised) -> None:
+            left.append(asyncio.create_task(fatal()))
+            left.append(numbers())
+            await anext(left[1])
+
+        bus.publish(AlertRaised(title="begin"))
+        assert bus.close(10, last=ending).written
+        for thread in [t for t in threading.enumerate() if t.name == "hotloop-live"]:
+            thread.join(10)
+        assert words == ["closed"]
+        assert "something that a subscriber left behind raised when it was ended" in caplog.text
+
     def test_a_decider_may_close(self, bus, journal):
         """The thread that waits for it goes on, and the run is over."""
 

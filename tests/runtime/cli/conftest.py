@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -121,19 +120,6 @@ def python(tmp_path: Path, environment: dict[str, str]) -> Callable[[str], str]:
         return done.stdout
 
     return run
-
-
-@pytest.fixture
-def eventually() -> Callable[..., None]:
-    """Waits until a condition holds, and fails when it does not within the deadline."""
-
-    def wait(condition: Callable[[], bool], *, deadline: float = 15.0) -> None:
-        end = time.monotonic() + deadline
-        while not condition():
-            assert time.monotonic() < end, "the deadline passed"
-            time.sleep(0.02)
-
-    return wait
 
 
 @pytest.fixture

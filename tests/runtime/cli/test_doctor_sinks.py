@@ -223,8 +223,8 @@ class TestTrouble:
         for name in ("webhook", "slack", "discord"):
             assert found[name]["found"] == "no answer within 10 s"
 
-    def test_a_destination_with_a_bug(self, ask):
-        """It is one finding among others, without its secrets."""
+    def test_a_destination_with_a_bug(self, ask, caplog):
+        """It is one finding among others, without its secrets; how it ends is logged."""
 
         class Broken(ScriptedSink):
             """Raises, whatever it is asked."""
@@ -241,6 +241,7 @@ class TestTrouble:
         assert code == 1
         assert found["broken"]["found"].startswith("it raised KeyError")
         assert "bug" in found["broken"]["advice"]
+        assert "sink 'broken' could not be released" in caplog.text
         assert found["csv"]["level"] == "ok"
 
 

@@ -1,6 +1,12 @@
 """`hotloop sync` and `hotloop sinks` on real runs."""
 
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -57,6 +63,42 @@ def test_sync_delivers_what_waits(run_dir, ledger, invoke):
     assert "finished" in done.output
     assert invoke("sync", run_dir).exit_code == 0
     assert ledger.kept == list(range(50))
+
+
+def test_sync_says_how_far_it_is(run_dir, ledger, invoke):
+    """Without a terminal in plain lines, apart from the table of what came of it."""
+    ledger.down = False
+    done = invoke("sync", run_dir)
+
+    first = done.stderr.splitlines()[0]
+    assert re.fullmatch(r"ledger: \d+ of 50 events.* \(\w+\)", first)
+    assert done.stdout.splitlines()[-1].split() == ["ledger", "finished", "50", "0"]
+    assert invoke("sync", run_dir, "--json").stderr == ""
+
+
+def test_sync_has_a_bar_for_each_sink_on_a_terminal(run_dir, environment):
+    """Events delivered of those there are, how fast, and the time left."""
+    terminal, theirs = pty.openpty()
+    command = [sys.executable, "-m", "runtime.cli", "sync", str(run_dir), "--sink", "csv"]
+    with subprocess.Popen(  # noqa: S603 - our own words
+        command,
+        env={**environment, "TERM": "xterm", "HOTLOOP_CSV_PATH": str(run_dir / "metrics.csv")},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+    ) as child:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # how the end of a terminal shows
+            while piece := os.read(terminal, 1 << 16):
+                shown += piece
+        assert child.stdout is not None
+        table = child.stdout.read().decode()
+    os.close(terminal)
+
+    assert child.returncode == 0
+    assert re.search(r"csv .* 51 of 51 events", shown.decode())
+    assert "0:00:00" in shown.decode()
+    assert table.splitlines()[-1].split()[:4] == ["csv", "finished", "51", "0"]
 
 
 def test_sync_says_that_something_waits_still(run_dir, invoke):

@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,21 +18,6 @@ from bus import JournalReader, MetricsLogged
 ROOT = Path(__file__).parents[3]
 
 _LAUNCHERS = ("TORCHELASTIC_", "SLURM_", "RANK", "WORLD_SIZE", "LOCAL_RANK")
-
-
-def eventually(condition: Callable[[], object], *, within: float = 10.0, what: str = "") -> None:
-    """Look again and again until the condition holds; fail at the deadline."""
-    deadline = time.monotonic() + within
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {within} s: {what or condition}")
-        time.sleep(0.005)
-
-
-@pytest.fixture(name="eventually", scope="session")
-def eventually_fixture():
-    """The one way to wait here."""
-    return eventually
 
 
 @pytest.fixture
