@@ -136,10 +136,12 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         def compute_loss(batch: Batch) -> tuple[torch.Tensor, Any]:
             items = self.count_items([batch])
             with context():
-                found = self.compute_loss(
+                loss, outputs = self.compute_loss(
                     model, batch, return_outputs=True, num_items_in_batch=items
                 )
-            return cast("tuple[torch.Tensor, Any]", found)
+            if isinstance(outputs, torch.Tensor) and outputs is not loss:
+                outputs = {"logits": outputs}  # not the loss, so it is what the model predicts
+            return loss, outputs
 
         def forward(batch: Batch) -> Any:  # noqa: ANN401 - models return anything
             with context():
