@@ -163,6 +163,12 @@ class EvaluationLoop:
                 'numbers by name, such as {"accuracy": 0.9}'
             )
         metrics = dict(cast("Mapping[str, Any]", found))
+        wrong = next((name for name in metrics if not isinstance(name, str)), None)  # pyright: ignore[reportUnnecessaryIsInstance] - users' functions
+        if wrong is not None:
+            raise TypeError(
+                f"compute_metrics returned a number under {wrong!r}; give each metric a name that "
+                "is a string"
+            )
         loss = self._losses.mean(drops_non_finite=options.drops_non_finite)
         if loss is not None:
             metrics[f"{options.prefix}_loss"] = loss
