@@ -5,7 +5,6 @@ from typing import Any, cast
 import torch
 
 from bus import Decision, Request
-from runtime._checkpoints import Checkpoints
 from runtime._greedy_schedule import GreedyLR
 from runtime._optimizers import create_optimizer, parameter_groups
 from runtime._schedules import Scheduler, create_scheduler
@@ -19,7 +18,6 @@ class Optimization(TrainerBase):
     """The methods around the optimizer's step, and those that make optimizer and scheduler."""
 
     optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None
-    _checkpoints: Checkpoints
 
     def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
         """Make both, as far as they were not given; override it for your own.
@@ -77,7 +75,6 @@ class Optimization(TrainerBase):
 
     def step_optimizer(self, optimizer: torch.optim.Optimizer) -> bool:
         """Step it; tell whether it did, which only fp16 gradients may prevent."""
-        self._checkpoints.before_update()
         return self._precision.step(optimizer)
 
     def step_scheduler(self) -> None:

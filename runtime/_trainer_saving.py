@@ -267,9 +267,6 @@ class Saving(Logging):
     def _checkpoint_failed(self, path: Path, error: Exception) -> None:
         log.error("%s could not be saved; training goes on without it: %s", path, error)
         self.run.alert("checkpoint not saved", f"{path}: {error}")
-        self._failed_save = error
-
-    _failed_save: Exception | None = None
 
 
 def run_of(checkpoint: LoadedCheckpoint) -> Path | None:
