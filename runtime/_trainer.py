@@ -52,8 +52,9 @@ from runtime._trainer_given import (
     checked_model,
     made_model,
 )
+from runtime._trainer_hub import Hub
 from runtime._trainer_run import TrainerRun
-from runtime._trainer_saving import Saving, read_state, run_of
+from runtime._trainer_saving import read_state, run_of
 from runtime._trainer_setup import (
     accepts_loss_arguments,
     compiled,
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("runtime")
 
 
-class Trainer(Evaluation, Saving):
+class Trainer(Evaluation, Hub):
     """Trains a module, with the arguments, hooks, flags and methods of Transformers' Trainer.
 
     Each hook is an event on `trainer.run` too, logged numbers reach its sinks, and what is asked
@@ -191,6 +192,7 @@ class Trainer(Evaluation, Saving):
             checkpoint = self.find_checkpoint(resume_from_checkpoint)
             self._train_batch_size = self._found_batch_size(checkpoint)
             self._begin_run(checkpoint)
+            self.begin_pushes()
             output = self._train_until_it_fits(checkpoint)
             if isinstance(self._run, TrainerRun):
                 early = output.global_step < self.state.max_steps
@@ -233,6 +235,7 @@ class Trainer(Evaluation, Saving):
             outcome: How it ended; by default what can be seen: stopped if training was ended before
                 its last step, otherwise finished.
         """
+        self.finish_pushes()
         self._checkpoints.close()
         return self._run.close(outcome) if self._owns_run else None
 
@@ -246,6 +249,7 @@ class Trainer(Evaluation, Saving):
         traceback: TracebackType | None,
     ) -> None:
         if error is not None and self._owns_run:
+            self.finish_pushes(self._run.close_timeout)
             self._checkpoints.close()
             self._run.close(error=error)
         else:
@@ -373,6 +377,7 @@ class Trainer(Evaluation, Saving):
             self.callback_handler.on_exception(self.args, self.state, self.control, exception=error)
         except Exception:  # the first exception is the one to hear of
             log.exception("a callback failed while it was told of an exception")
+        self.finish_pushes(self._run.close_timeout)
         self._checkpoints.wait(self._run.close_timeout)
         if self._owns_run:
             self._run.close(error=error)
