@@ -111,7 +111,7 @@ class HubClient:
         try:
             yield
         except Exception as error:  # noqa: BLE001 - the client's, its transport's and the file system's
-            text = str(error) or type(error).__name__
+            text = " ".join(str(error).split()) or type(error).__name__
             clean = text.replace(self._token, MASK)
             # A cause that quotes the token would be shown with the traceback.
             raise PushError(target, clean) from (error if clean == text else None)

@@ -57,6 +57,9 @@ _NAMED: Final = (
 )
 """Arguments that a model card names."""
 
+_TAG: Final = "generated_from_trainer"
+"""By which hubs find what upstream's trainer and this one made."""
+
 
 class Hub(Saving):
     """The methods that push.
@@ -166,20 +169,22 @@ class Hub(Saving):
             dataset: The data sets' names for people.
         """
         own = _listed(getattr(self.model, "model_tags", None))
+        found = dict.fromkeys([*_listed(tags), *own, _TAG])
         metadata: dict[str, Names] = {
             "language": language,
             "license": license,
             "base_model": finetuned_from,
             "pipeline_tag": next(iter(_listed(tasks)), None),
             "datasets": dataset_tags,
-            "tags": [*dict.fromkeys([*_listed(tags), *own])] or None,
+            "tags": [*found],
         }
+        arguments = self.args.to_dict()
         text = model_card(
             model_name or self._target.split("/")[-1],
             metadata=metadata,
             dataset=dataset,
             metrics=self._last_evaluation(),
-            settings={name: getattr(self.args, name) for name in _NAMED},
+            settings={name: arguments[name] for name in _NAMED},
         )
         if not write_card(self.output_dir, text):
             log.info("the README.md in %s is somebody's own and stays as it is", self.output_dir)
@@ -214,7 +219,7 @@ class Hub(Saving):
         """
         if self._upload_thread is not None:
             if not self._upload_thread.close(timeout):
-                text = f"{self._target} is still being pushed to after {timeout:.0f} s"
+                text = f"{self._target} is still being pushed to after {timeout:g} s"
                 log.warning("%s; the upload ends unfinished if the process does", text)
                 self.run.alert("push to the hub is late", text)
             self._checkpoints.wait(timeout)  # one kept for its upload is deleted by now
