@@ -249,4 +249,5 @@ class TrainingLoop:
         trainer.settle_checkpoints()
         trainer.call_hook("on_train_end")
         trainer.announce(TrainEnded, {"metrics": dict(metrics)})
+        trainer.finish_pushes()
         return TrainOutput(trainer.state.global_step, metrics["train_loss"], dict(metrics))

@@ -172,6 +172,7 @@ class Trainer(Training):
             checkpoint = self.find_checkpoint(resume_from_checkpoint)
             self._train_batch_size = self._found_batch_size(checkpoint)
             self._begin_run(checkpoint)
+            self.begin_pushes()
             output = self._train_until_it_fits(checkpoint)
         except BaseException as error:
             self._fail(error)
@@ -206,6 +207,7 @@ class Trainer(Training):
             outcome: How it ended; by default what can be seen: stopped if training was ended before
                 its last step, otherwise finished.
         """
+        self.finish_pushes()
         self._checkpoints.close()
         return self._run.close(outcome) if self._owns_run else None
 
@@ -219,6 +221,7 @@ class Trainer(Training):
         traceback: TracebackType | None,
     ) -> None:
         if error is not None and self._owns_run:
+            self.finish_pushes(self._run.close_timeout)
             self._checkpoints.close()
             self._run.close(error=error)
         else:
@@ -231,6 +234,7 @@ class Trainer(Training):
             self.callback_handler.on_exception(self.args, self.state, self.control, exception=error)
         except Exception:  # the first exception is the one to hear of
             log.exception("a callback failed while it was told of an exception")
+        self.finish_pushes(self._run.close_timeout)
         self._checkpoints.wait(self._run.close_timeout)
         if self._owns_run:
             self._run.close(error=error)

@@ -4,6 +4,7 @@ import inspect
 from typing import TYPE_CHECKING
 
 from runtime._dataset_checks import check_datasets
+from runtime._hub import HubClient
 from runtime._optimizer_checks import check_optimizers
 from runtime._signatures import cannot_bind
 
@@ -18,11 +19,14 @@ def check_trainer(trainer: "Trainer") -> None:
         ValueError: Naming what does not go together and what to change.
         TypeError: Something is of a kind that cannot be used.
         RuntimeError: An optimizer was given for a model that does not exist yet.
+        ImportError: The client of the hub to push to is not installed.
     """
     check_datasets(trainer)
     _check_functions(trainer)
     _check_metrics(trainer)
     check_optimizers(trainer)
+    if trainer.args.push_to_hub:
+        HubClient(trainer.args.hub_token)  # fails without its package or a token
 
 
 def _check_metrics(trainer: "Trainer") -> None:

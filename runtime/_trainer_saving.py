@@ -92,7 +92,7 @@ class Saving(Logging):
         self._checkpoints.save(self._contents(), step=step, best=best)
         if self._somebody_reads_checkpoints() and not self._checkpoints.wait():
             log.warning("%s is not complete yet", path)
-        self.call_hook("on_save")
+        self._tell_saved(path)
         return path
 
     def find_checkpoint(
@@ -239,6 +239,9 @@ class Saving(Logging):
                 self.state.best_model_checkpoint = str(path)
         found = self.state.best_model_checkpoint
         return Path(found) if found is not None else None
+
+    def _tell_saved(self, path: Path) -> None:  # noqa: ARG002 - for those that do more with it
+        self.call_hook("on_save")
 
     def _somebody_reads_checkpoints(self) -> bool:
         return any(
