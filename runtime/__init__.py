@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from runtime._arguments import TrainingArguments
     from runtime._callback_handler import DEFAULT_CALLBACKS, CallbackHandler
     from runtime._callbacks import TrainerCallback
+    from runtime._checkpoint_errors import CheckpointError
     from runtime._choices import (
         HubStrategy,
         IntervalStrategy,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from runtime._device import CpuSnapshots, CudaSnapshots, HostValues, Snapshots
     from runtime._early_stopping import EarlyStoppingCallback
     from runtime._flops import FlopCounter, peak_flops
+    from runtime._hub import PushError
     from runtime._identity import Resume
     from runtime._logs import Logs
     from runtime._metrics import Scalar
@@ -51,6 +53,7 @@ __all__ = [
     "DEFAULT_CALLBACKS",
     "TRAINER_STATE_NAME",
     "CallbackHandler",
+    "CheckpointError",
     "CpuSnapshots",
     "CudaSnapshots",
     "DefaultFlowCallback",
@@ -70,6 +73,7 @@ __all__ = [
     "PredictionOutput",
     "PrinterCallback",
     "ProgressCallback",
+    "PushError",
     "Resume",
     "Run",
     "SaveStrategy",
@@ -92,6 +96,7 @@ __all__ = [
 
 _HOME = {
     "CallbackHandler": "_callback_handler",
+    "CheckpointError": "_checkpoint_errors",
     "CpuSnapshots": "_device",
     "CudaSnapshots": "_device",
     "DEFAULT_CALLBACKS": "_callback_handler",
@@ -112,6 +117,7 @@ _HOME = {
     "PredictionOutput": "_outputs",
     "PrinterCallback": "_progress_callbacks",
     "ProgressCallback": "_progress_callbacks",
+    "PushError": "_hub",
     "Resume": "_identity",
     "Run": "_run",
     "SaveStrategy": "_choices",
