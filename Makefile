@@ -8,12 +8,12 @@ TORCH := $(shell cat constraints.txt)
 # Most tests wait for processes, sockets and time, so more of them than cores get on together.
 PARALLEL ?= -n 3
 
-.PHONY: demo test test-vendors check coverage wheel-test soak bench bench-peers docs format clean help
+.PHONY: demo test test-vendors check coverage wheel-test soak bench bench-peers bench-trainer docs format clean help
 
 help:
 	@echo "make demo         train a small language model and open-able report in 2 to 4 minutes"
 	@echo "make test         the tests"
-	@echo "make test-vendors what arrives in the real MLflow and TensorBoard, installed apart"
+	@echo "make test-vendors beside the real MLflow, TensorBoard and Transformers, installed apart"
 	@echo "make check        linters, type checkers, import contracts"
 	@echo "make coverage     the tests with branch coverage"
 	@echo "make wheel-test   build the wheel and try it in an empty folder"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench        publish latency, step cost, an outage"
 	@echo "                  (both with a real MLflow server if HOTLOOP_MLFLOW_PYTHON names its Python)"
 	@echo "make bench-peers  publish latency beside other trackers' clients, TensorBoard's writers"
+	@echo "make bench-trainer  a training step beside Transformers' and Lightning's trainers"
 	@echo "make docs         the tables of docs/sinks.md anew"
 
 $(BIN)/python:
@@ -49,17 +50,19 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PARALLEL)
 
 # The vendors' packages pin much that others need otherwise, so they have an environment of their
-# own; the tests run in ours and start these as programs.
+# own; the tests run in ours and start these as programs. Ours is there too, to train beside theirs.
 .venv-vendors/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-vendors
 	.venv-vendors/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	.venv-vendors/bin/python -m pip install --quiet --constraint constraints.txt --group vendors
+	.venv-vendors/bin/python -m pip install --quiet $(TORCH)
+	.venv-vendors/bin/python -m pip install --quiet --constraint constraints.txt --editable . --group vendors
 	@touch $@
 
 # With an interpreter named, no test can skip for want of a package: it fails.
 test-vendors: $(VENV)/.test .venv-vendors/.installed
 	HOTLOOP_MLFLOW_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
 	HOTLOOP_TENSORBOARD_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
+	HOTLOOP_HF_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
 	    $(BIN)/python -m pytest tests/vendors tests/sinks/test_tensorboard.py tests/sinks/test_files.py
 
 docs: $(VENV)/.base
@@ -116,5 +119,15 @@ bench-peers: .venv-peers/.installed
 	.venv-peers/bin/python -m benchmarks.peers
 	.venv-peers/bin/python benchmarks/tensorboard.py
 
+.venv-trainers/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-trainers
+	.venv-trainers/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-trainers/bin/python -m pip install --quiet $(TORCH)
+	.venv-trainers/bin/python -m pip install --quiet --constraint constraints.txt --editable . --group bench-trainer
+	@touch $@
+
+bench-trainer: .venv-trainers/.installed
+	.venv-trainers/bin/python benchmarks/trainer.py
+
 clean:
-	rm -rf $(VENV) .venv-peers .venv-vendors dist build .coverage .coverage.* htmlcov
+	rm -rf $(VENV) .venv-peers .venv-vendors .venv-trainers dist build .coverage .coverage.* htmlcov

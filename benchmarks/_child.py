@@ -13,19 +13,22 @@ _LIMIT = 1200.0
 _SMALL_DISK = 'mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@"'
 
 
-def measure(script: str, *arguments: str, disk: str | None = None) -> str:
+def measure(
+    script: str, *arguments: str, disk: str | None = None, python: str = sys.executable
+) -> str:
     """Run a script of this folder with a fresh folder to write to; returns what it printed.
 
     Args:
         script: Its file name.
         arguments: What it gets after the folder.
         disk: Size of a private file system to give it instead of a part of the real one.
+        python: The interpreter to run it with.
 
     Raises:
         RuntimeError: It failed; with its last words.
     """
     with tempfile.TemporaryDirectory(prefix="hotloop-bench-") as folder:
-        command = [sys.executable, str(_HERE / script), folder, *arguments]
+        command = [python, str(_HERE / script), folder, *arguments]
         if disk is not None:
             command = [*_namespace(), "sh", "-c", _SMALL_DISK, "sh", disk, folder, *command]
         done = subprocess.run(  # noqa: S603 - our own script, fixed arguments

@@ -1,11 +1,12 @@
 """`make soak`: the long counts behind the promises, written down with commit, seeds and failures.
 
-    python benchmarks/soak.py [--kills 200] [--delivery-kills 100] [--mlflow-kills 20] [--seed N]
+    python benchmarks/soak.py [--kills 200] [--delivery-kills 100] [--mlflow-kills 20]
+                              [--training-kills 100] [--factor 20] [--seed N]
 
 Kills trainers at random moments in both durability modes, and trainers and delivery processes in
 the middle of delivering to a file, and to a real MLflow server if HOTLOOP_MLFLOW_PYTHON names an
-interpreter with it; repeats early stopping, and runs the property tests with many more examples.
-The log is benchmarks/results/soak.md.
+interpreter with it; kills trainings that are resumed each time; repeats early stopping, and runs
+the property tests with many more examples. The log is benchmarks/results/soak.md.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.bus.journal.sigkill import run_sigkill_trials
+from tests.runtime.trainer.training_kills import run_kill_trials as run_training_kills
 from tests.sinks.kill_trials import Trials, Victim, run_kill_trials
 from tests.vendors.mlflow_kills import destination
 from tests.vendors.mlflow_server import RealServer, find_python
@@ -41,6 +43,7 @@ def main() -> int:
         delivery_kills(options.delivery_kills, options.seed + 2, VICTIMS[0]),
         delivery_kills(options.delivery_kills, options.seed + 3, VICTIMS[1]),
         *mlflow_kills(options.mlflow_kills, options.seed + 4),
+        training_kills(options.training_kills, options.seed + 6),
         tests("early stopping, 50 seeded runs", "tests/bus/live", "fifty_seeded", 1),
     ]
     if options.factor:
@@ -65,6 +68,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--mlflow-kills", type=int, default=20, help="the same two against one real MLflow server"
+    )
+    parser.add_argument(
+        "--training-kills", type=int, default=100, help="SIGKILLs of trainings that are resumed"
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     parser.add_argument(
@@ -112,6 +118,12 @@ def mlflow_kills(count: int, seed: int) -> list[Row]:
 def counted(trials: Trials, seed: int) -> str:
     """How many kills there were."""
     return f"{trials.kills} kills, {trials.mid_batch} with a batch under way, seed {seed}"
+
+
+def training_kills(count: int, seed: int) -> Row:
+    """Kill trainings and resume them; see tests/runtime/trainer/training_kills.py."""
+    failures = run_training_kills(count, seed)
+    return "SIGKILL of a training, resumed to the end", f"{count} kills, seed {seed}", failures
 
 
 def tests(what: str, folder: str, keyword: str, factor: int) -> Row:

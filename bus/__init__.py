@@ -46,7 +46,7 @@ from typing import TYPE_CHECKING
 from bus._bus import Account, Bus
 from bus._control import Control, Handle
 from bus._deciders import Decider
-from bus._deferred import DeviceValues
+from bus._deferred import DeviceEvent, DeviceValues
 from bus._errors import (
     BusError,
     ClosedError,
@@ -246,6 +246,7 @@ __all__ = [
     "DecisionTimeoutError",
     "Deliver",
     "DeliveryError",
+    "DeviceEvent",
     "DeviceValueError",
     "DeviceValues",
     "Durability",

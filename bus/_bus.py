@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from bus._control import Control
 from bus._deciders import Decider, Deciders, new_question
-from bus._deferred import DeferredMetrics, DeviceValues
+from bus._deferred import DeferredEvent, DeferredMetrics, DeviceEvent, DeviceValues
 from bus._errors import ClosedError
 from bus._event import Event
 from bus._events import RunEnded
@@ -74,6 +74,7 @@ class Bus(Registrar):
         rank: This process's rank in the run.
         attempt: Which turn at the run this is.
         options: Latency, safety and memory.
+        held: Whether nothing may be published yet, until `begin` says where to keep it.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Bus(Registrar):
         rank: int = 0,
         attempt: int = 1,
         options: BusOptions | None = None,
+        held: bool = False,
     ) -> None:
         options = options or BusOptions()
         self.options = options
@@ -93,25 +95,9 @@ class Bus(Registrar):
             max_bytes=options.queue_bytes,
             on_full=options.on_full,
         )
-        self._journal = (
-            Journal(
-                journal_folder,
-                rank=rank,
-                attempt=attempt,
-                segment_bytes=options.segment_bytes,
-                buffer_bytes=options.buffer_bytes,
-                quota_bytes=options.quota_bytes,
-            )
-            if journal_folder is not None
-            else None
-        )
+        self._journal: Journal | None = None
         self._live = LiveLoop(self.control, self.publish)
-        self._outlets = Outlets(
-            journal_folder.parent if journal_folder is not None else None,
-            self._live,
-            self._tell_health,
-            deliver=options.deliver,
-        )
+        self._outlets = Outlets(self._live, self._tell_health, deliver=options.deliver)
         self._deciders = Deciders(self._live, self.control)
         self._rejected: dict[str, str] = {}
         self._rejected_count = 0
@@ -122,7 +108,6 @@ class Bus(Registrar):
         self._lock = threading.Lock()
         self._writer = Writer(
             self._inbox,
-            self._journal,
             self._live,
             self._deciders,
             interval=options.flush_interval,
@@ -130,16 +115,35 @@ class Bus(Registrar):
             device_limit=options.device_events,
             reject=self.reject,
         )
-        self._writer.start()
-        self._through = (
-            WriteThrough(self._inbox, self._journal, self._writer.encode_draft)
-            if options.durability == "write" and self._journal is not None
-            else None
-        )
+        # Through to the disk, once there is a journal and if that is wanted.
+        self._through: WriteThrough | None = None
         # The hot path of `runtime.Run.log`: one bound method less on it.
-        self.put_draft: Callable[[MetricsDraft], int] = (
-            self._inbox.put if self._through is None else self._through.put_draft
-        )
+        self.put_draft: Callable[[MetricsDraft], int] = self._inbox.put
+        if not held:
+            self.begin(journal_folder, rank=rank, attempt=attempt)
+
+    def begin(self, journal_folder: Path | None, *, rank: int = 0, attempt: int = 1) -> None:
+        """Keep events from here on; once, and only if held.
+
+        Args:
+            journal_folder: Where to keep events; None for a bus without memory.
+            rank: This process's rank in the run.
+            attempt: Which turn at the run this is.
+        """
+        if journal_folder is not None:
+            self._journal = Journal(
+                journal_folder,
+                rank=rank,
+                attempt=attempt,
+                segment_bytes=self.options.segment_bytes,
+                buffer_bytes=self.options.buffer_bytes,
+                quota_bytes=self.options.quota_bytes,
+            )
+            self._outlets.run_dir = journal_folder.parent
+            if self.options.durability == "write":
+                self._through = WriteThrough(self._inbox, self._journal, self._writer.encode_draft)
+                self.put_draft = self._through.put_draft
+        self._writer.start(self._journal)
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether publishing an event of this class reaches anybody: live or the journal."""
@@ -178,6 +182,16 @@ class Bus(Registrar):
     ) -> None:
         """Put numbers on their way of which some are still on a device."""
         self._inbox.put(DeferredMetrics(made, step, host, keys, device))
+
+    def publish_late(self, made: float, series: str, device: DeviceEvent) -> None:
+        """Put an event on its way whose values are still on a device.
+
+        Args:
+            made: When it was made, in Unix seconds.
+            series: Whose order it keeps among others of the same series; no metric's name.
+            device: The event, on its way.
+        """
+        self._inbox.put(DeferredEvent(made, frozenset((series,)), device))
 
     def reject(self, key: str, reason: str) -> None:
         """Count a value that cannot be logged; name its key the first time."""
@@ -310,6 +324,11 @@ class Bus(Registrar):
     def hurry(self) -> None:
         """Have `close` wait for no destination any more; a signal handler may call it."""
         self._outlets.hurry()
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether there is any subscriber or decider."""
+        return bool(self._live.subscriptions or self._deciders.all)
 
     @property
     def is_live_thread(self) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, cast
 
-from bus._deferred import DeferredMetrics
+from bus._deferred import Deferred
 from bus._event import Event
 from bus._interrupts import deferred_interrupt
 from bus._signal import Signal
@@ -22,7 +22,7 @@ from bus._signal import Signal
 MetricsDraft: TypeAlias = tuple[float, int | None, dict[str, float]]
 """Time, step and numbers of a `MetricsLogged` that nobody may ever want to see as an object."""
 
-Item: TypeAlias = "Event | MetricsDraft | DeferredMetrics | Question | Journalled"
+Item: TypeAlias = "Event | MetricsDraft | Deferred | Question | Journalled"
 OnFull: TypeAlias = Literal["drop_oldest", "block"]
 
 LIGHT: Final = 4096

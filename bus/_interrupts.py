@@ -1,10 +1,20 @@
 """Ctrl-C in the middle of what must not be left half done."""
 
+import importlib
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Final, Self, TypeAlias, cast
+
+_Handler: TypeAlias = Callable[[int, FrameType | None], object]
+
+# `signal` wraps these to make enum members, which takes several times as long as what they do. Not
+# imported by name, because no type checker knows it.
+_plain = importlib.import_module("_signal")
+_get_handler: Final = cast("Callable[[int], object]", _plain.getsignal)
+_set_handler: Final = cast("Callable[[int, _Handler], object]", _plain.signal)
+_SIGINT: Final = int(signal.SIGINT)
 
 
 class deferred_interrupt:  # noqa: N801 - used as a statement, like `contextlib.suppress`
@@ -29,9 +39,9 @@ class deferred_interrupt:  # noqa: N801 - used as a statement, like `contextlib.
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._defers = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            self._defers = _get_handler(_SIGINT) is signal.default_int_handler
             if self._defers:
-                signal.signal(signal.SIGINT, self._note)
+                _set_handler(_SIGINT, self._note)
         return self
 
     def __exit__(
@@ -41,7 +51,7 @@ class deferred_interrupt:  # noqa: N801 - used as a statement, like `contextlib.
         traceback: TracebackType | None,
     ) -> None:
         if self._defers:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            _set_handler(_SIGINT, signal.default_int_handler)
             if self._came and not isinstance(error, KeyboardInterrupt):
                 raise KeyboardInterrupt
 

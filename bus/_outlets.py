@@ -20,21 +20,22 @@ class Outlets:
     """None, or all destinations of a run in this process.
 
     Args:
-        run_dir: The run's folder; None for a bus without memory.
         live: The loop thread.
         publish: Takes the events that tell of sinks' health.
         deliver: Where to serve sinks that can be served anywhere.
+
+    Attributes:
+        run_dir: The run's folder; None for a bus without memory.
     """
 
     def __init__(
         self,
-        run_dir: Path | None,
         live: LiveLoop,
         publish: Callable[[Event], object],
         *,
         deliver: Deliver,
     ) -> None:
-        self._run_dir = run_dir
+        self.run_dir: Path | None = None
         self._live = live
         self._publish = publish
         self._deliver: Deliver = deliver
@@ -52,7 +53,7 @@ class Outlets:
         Raises:
             ValueError: There is no journal to deliver from, or a sink of that name already.
         """
-        if self._run_dir is None:
+        if self.run_dir is None:
             raise ValueError("a bus without a journal has nothing to deliver to a sink")
         # Not before: a program without sinks does not pay for what they need.
         from bus._destinations import Destinations  # noqa: PLC0415
@@ -61,7 +62,7 @@ class Outlets:
         with self._lock:
             if self._destinations is None:
                 self._destinations = Destinations(
-                    self._run_dir, self._live, self._publish, deliver=self._deliver
+                    self.run_dir, self._live, self._publish, deliver=self._deliver
                 )
         self._destinations.add(sink, context)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bus._deciders import Deciders
-from bus._deferred import Arrival, DeferredMetrics, SideQueue
+from bus._deferred import Arrival, DeferredEvent, DeferredMetrics, SideQueue
 from bus._event import Event, encode, encode_metrics
 from bus._events import Gap
 from bus._hooks import MetricsLogged
@@ -62,7 +62,6 @@ class Writer:
     def __init__(
         self,
         inbox: Inbox,
-        journal: Journal | None,
         live: LiveLoop,
         deciders: Deciders,
         *,
@@ -78,7 +77,7 @@ class Writer:
         self.last: Event | None = None
         self._over = False
         self._inbox = inbox
-        self._journal = journal
+        self._journal: Journal | None = None
         self._live = live
         self._deciders = deciders
         self._interval = interval
@@ -96,8 +95,9 @@ class Writer:
         """Events that wait for values from a device."""
         return len(self._side)
 
-    def start(self) -> None:
-        """Start the thread."""
+    def start(self, journal: Journal | None) -> None:
+        """Start the thread; it keeps events in the journal, if there is one."""
+        self._journal = journal
         self._thread.start()
 
     def drain(self, deadline: float, *, device_deadline: float | None = None) -> bool:
@@ -168,8 +168,10 @@ class Writer:
         for arrival in self._side.arrived():
             if self._over:
                 self.lost[LATE] += 1
-            else:
+            elif isinstance(arrival, Arrival):
                 self._accept_arrival(arrival)
+            else:
+                self._accept_event(arrival)
         if any(_over(errand.device_deadline) for errand in errands):
             self._side.give_up()
         self._note_unanswered()
@@ -215,7 +217,7 @@ class Writer:
     def _accept(self, item: Item) -> None:
         if isinstance(item, tuple):
             self._accept_draft(item)
-        elif isinstance(item, DeferredMetrics):
+        elif isinstance(item, (DeferredMetrics, DeferredEvent)):
             self._side.add(item)
         elif isinstance(item, Question):
             self._accept_event(item.event)

@@ -19,35 +19,123 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bus import register_sink
+    from runtime._arguments import TrainingArguments
+    from runtime._callback_handler import DEFAULT_CALLBACKS, CallbackHandler
+    from runtime._callbacks import TrainerCallback
+    from runtime._checkpoint_errors import CheckpointError
+    from runtime._choices import (
+        HubStrategy,
+        IntervalStrategy,
+        OptimizerNames,
+        SaveStrategy,
+        SchedulerType,
+    )
+    from runtime._collate import default_data_collator
+    from runtime._default_flow import DefaultFlowCallback
     from runtime._device import CpuSnapshots, CudaSnapshots, HostValues, Snapshots
+    from runtime._early_stopping import EarlyStoppingCallback
+    from runtime._flops import FlopCounter, peak_flops
+    from runtime._hub import PushError
     from runtime._identity import Resume
+    from runtime._logs import Logs
     from runtime._metrics import Scalar
+    from runtime._monitors import Monitor
+    from runtime._outputs import EvalLoopOutput, EvalPrediction, PredictionOutput, TrainOutput
     from runtime._policies import EarlyStopping, Patience
+    from runtime._progress_callbacks import PrinterCallback, ProgressCallback
     from runtime._run import Run
+    from runtime._seeds import enable_full_determinism, set_seed
+    from runtime._state import TRAINER_STATE_NAME, ExportableState, TrainerControl, TrainerState
+    from runtime._trainer import Trainer
+    from runtime._watch import Watch
 
 __all__ = [
+    "DEFAULT_CALLBACKS",
+    "TRAINER_STATE_NAME",
+    "CallbackHandler",
+    "CheckpointError",
     "CpuSnapshots",
     "CudaSnapshots",
+    "DefaultFlowCallback",
     "EarlyStopping",
+    "EarlyStoppingCallback",
+    "EvalLoopOutput",
+    "EvalPrediction",
+    "ExportableState",
+    "FlopCounter",
     "HostValues",
+    "HubStrategy",
+    "IntervalStrategy",
+    "Logs",
+    "Monitor",
+    "OptimizerNames",
     "Patience",
+    "PredictionOutput",
+    "PrinterCallback",
+    "ProgressCallback",
+    "PushError",
     "Resume",
     "Run",
+    "SaveStrategy",
     "Scalar",
+    "SchedulerType",
     "Snapshots",
+    "TrainOutput",
+    "Trainer",
+    "TrainerCallback",
+    "TrainerControl",
+    "TrainerState",
+    "TrainingArguments",
+    "Watch",
+    "default_data_collator",
+    "enable_full_determinism",
+    "peak_flops",
     "register_sink",
+    "set_seed",
 ]
 
 _HOME = {
+    "CallbackHandler": "_callback_handler",
+    "CheckpointError": "_checkpoint_errors",
     "CpuSnapshots": "_device",
     "CudaSnapshots": "_device",
+    "DEFAULT_CALLBACKS": "_callback_handler",
+    "DefaultFlowCallback": "_default_flow",
     "EarlyStopping": "_policies",
+    "EarlyStoppingCallback": "_early_stopping",
+    "EvalLoopOutput": "_outputs",
+    "EvalPrediction": "_outputs",
+    "ExportableState": "_state",
+    "FlopCounter": "_flops",
     "HostValues": "_device",
+    "HubStrategy": "_choices",
+    "IntervalStrategy": "_choices",
+    "Logs": "_logs",
+    "Monitor": "_monitors",
+    "OptimizerNames": "_choices",
     "Patience": "_policies",
+    "PredictionOutput": "_outputs",
+    "PrinterCallback": "_progress_callbacks",
+    "ProgressCallback": "_progress_callbacks",
+    "PushError": "_hub",
     "Resume": "_identity",
     "Run": "_run",
+    "SaveStrategy": "_choices",
     "Scalar": "_metrics",
+    "SchedulerType": "_choices",
     "Snapshots": "_device",
+    "TRAINER_STATE_NAME": "_state",
+    "TrainOutput": "_outputs",
+    "Trainer": "_trainer",
+    "TrainerCallback": "_callbacks",
+    "TrainerControl": "_state",
+    "TrainerState": "_state",
+    "TrainingArguments": "_arguments",
+    "Watch": "_watch",
+    "default_data_collator": "_collate",
+    "enable_full_determinism": "_seeds",
+    "peak_flops": "_flops",
+    "set_seed": "_seeds",
 }
 
 

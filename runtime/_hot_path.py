@@ -9,12 +9,13 @@ with it: `log` looks at few.
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+import torch
 from torch.compiler import is_dynamo_compiling
 
-from bus import Bus, LoggingError, MetricsDraft
+from bus import Bus, DeviceValues, LoggingError, MetricsDraft
 from runtime._announcing import Announcer
 from runtime._compile import never_compiled, run_as_written
 from runtime._device import DeviceReader, HostValues, Snapshots
@@ -42,7 +43,7 @@ class MetricsLogger(Announcer):
         self._strict = strict
         self._reader = DeviceReader(snapshots)
         self._put = bus.put_draft
-        self._fast = not strict
+        self._fast = False
         self._time_next_at = 0.0
         # None sends the next call the long way: one to be timed, or no such calls at all.
         self._quick: Callable[[MetricsDraft], int] | None = None
@@ -85,6 +86,29 @@ class MetricsLogger(Announcer):
                         self._quick = None
                     return
         self._log_otherwise(metrics, step)
+
+    def take(self, tensors: Mapping[str, torch.Tensor]) -> DeviceValues | None:
+        """Start copying tensors of one element to the host; None if there are none."""
+        return self._reader.take(tensors) if tensors else None
+
+    def log_late(
+        self, host: dict[str, float], device: DeviceValues, names: Iterable[str], step: int
+    ) -> None:
+        """Publish numbers of which some are still on their way from a device.
+
+        Args:
+            host: What is known already.
+            device: What `take` returned.
+            names: All names, the device's included.
+            step: Optimizer steps taken so far.
+        """
+        if not self.refuses_more():
+            self._bus.publish_deferred(_now(), step, host, frozenset(names), device)
+
+    def start_logging(self) -> None:
+        """From now on plain numbers take the short way, unless the run is strict."""
+        self._put = self._bus.put_draft
+        self._fast = not self._strict
 
     def stop_logging(self) -> None:
         """Send every later call the long way, which finds the run closed."""

@@ -5,9 +5,10 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, get_args
+from typing import TYPE_CHECKING, ClassVar, Self, get_args
 
 from bus import (
     JOURNAL_FOLDER,
@@ -21,6 +22,7 @@ from bus import (
     Deliver,
     Durability,
     Event,
+    JsonObject,
     OnError,
     OnFull,
     Outcome,
@@ -37,8 +39,8 @@ from runtime._compile import run_as_written
 from runtime._destinations import choose_sinks
 from runtime._device import Snapshots
 from runtime._ending import Ending, conclude, report_account
-from runtime._hot_path import MetricsLogger
-from runtime._identity import Resume, facts, identify, record_end
+from runtime._identity import Identity, Resume, facts, identify, record_end
+from runtime._monitors_run import Monitored
 
 if TYPE_CHECKING:
     from bus import ReportTo, Sink, SinkContext
@@ -46,7 +48,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("runtime")
 
 
-class Run(MetricsLogger):
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a run will be when it begins."""
+
+    name: str
+    project: str | None
+    parent: Path
+    config: JsonObject
+    sinks: "list[Sink]"
+
+
+class Run(Monitored):
     """One training run: its events, its journal, and the decisions about it.
 
     Use it as a context manager, or call `close`; an open run is closed at exit. Methods that
@@ -86,6 +99,8 @@ class Run(MetricsLogger):
         NotConfiguredError: A sink that was named lacks settings.
     """
 
+    _begins_at_once: ClassVar[bool] = True
+
     def __init__(
         self,
         name: str = "run",
@@ -121,33 +136,52 @@ class Run(MetricsLogger):
             quota_bytes=quota_bytes,
             deliver=deliver,
         )
-        self._identity = identify(
-            name=name, project=project, parent=Path(dir), resume=resume, from_step=from_step
-        )
+        self._plan = _Plan(name, project, Path(dir), settings, chosen)
+        self._known: Identity | None = None
         self._close_timeout = close_timeout
         self._ending: Ending | None = None
         self._closing = threading.Lock()
         self._forked = False
         self._settling = False
         self._warned_closed = False
-        bus = Bus(self.dir / JOURNAL_FOLDER, attempt=self.attempt, options=options)
-        super().__init__(bus, snapshots=snapshots, strict=strict)
+        super().__init__(Bus(None, options=options, held=True), snapshots=snapshots, strict=strict)
         self._open = True
         track(self)
+        if self._begins_at_once:
+            self._begin(resume, from_step)
+
+    def _begin(self, resume: Resume, from_step: int | None) -> Identity:
+        """Find or make the folder and the journal, and say that the run has started."""
+        plan = self._plan
+        self._known = known = identify(
+            name=plan.name,
+            project=plan.project,
+            parent=plan.parent,
+            resume=resume,
+            from_step=from_step,
+        )
+        self._bus.begin(known.folder / JOURNAL_FOLDER, attempt=known.attempt)
         self._bus.publish(
             RunStarted(
-                name=self.name,
-                run_id=self.id,
-                project=project,
-                attempt=self.attempt,
-                resumed_from_step=from_step if self._identity.previous else None,
-                previous_outcome=self._identity.previous,
-                config=settings,
+                name=known.info.name,
+                run_id=known.info.id,
+                project=plan.project,
+                attempt=known.attempt,
+                resumed_from_step=from_step if known.previous else None,
+                previous_outcome=known.previous,
+                config=plan.config,
                 facts=facts(),
             )
         )
-        for sink in chosen:
+        self.start_logging()
+        for sink in plan.sinks:
             self.add_sink(sink)
+        return known
+
+    @property
+    def _identity(self) -> Identity:
+        """Which run and attempt this is; asking begins a run that has not begun."""
+        return self._known or self._begin(None, None)
 
     @property
     def name(self) -> str:
@@ -168,6 +202,11 @@ class Run(MetricsLogger):
     def attempt(self) -> int:
         """Which turn at the run this process is; 1 for a new run."""
         return self._identity.attempt
+
+    @property
+    def close_timeout(self) -> float:
+        """Seconds that closing may take altogether."""
+        return self._close_timeout
 
     @property
     def resumed(self) -> bool:
@@ -222,6 +261,16 @@ class Run(MetricsLogger):
     def wants(self, kind: type[Event]) -> bool:
         """Whether publishing an event of this class reaches anybody; ask before building it."""
         return self._open and self._bus.wants(kind)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended, for this process at least."""
+        return not self._open
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether there is any subscriber or decider; without one, no live-only event is wanted."""
+        return self._bus.has_listeners
 
     @run_as_written
     def safe_point(self, step: int) -> Decision:
@@ -294,6 +343,15 @@ class Run(MetricsLogger):
         """
         if outcome not in (None, *get_args(Outcome)):
             raise ValueError(f"outcome={outcome!r} must be one of {', '.join(get_args(Outcome))}")
+        seconds = self._close_timeout if timeout is None else timeout
+        with deferred_interrupt(self._bus.hurry):
+            return self._close(outcome, error, seconds)
+
+    def _close(
+        self, outcome: Outcome | None, error: BaseException | None, seconds: float
+    ) -> Account | None:
+        if self._open:
+            self.end_monitoring()  # while its last reading can still be published
         with self._closing:
             if self._ending is not None or not self._open:
                 return None
@@ -307,12 +365,10 @@ class Run(MetricsLogger):
             self._settling = False
             return ending.event(self._bus.statistics().as_metrics())
 
-        seconds = self._close_timeout if timeout is None else timeout
-        with deferred_interrupt(self._bus.hurry):
-            account = self._bus.close(seconds, last=last_event)
-            forget(self)
-            record_end(self._identity, ending)
-            report_account(self.dir, account, self._bus.statistics())
+        account = self._bus.close(seconds, last=last_event)
+        forget(self)
+        record_end(self._identity, ending)
+        report_account(self.dir, account, self._bus.statistics())
         return account
 
     def close_at_exit(self) -> None:

@@ -11,6 +11,8 @@ from typing import Final
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
+from typing_extensions import override
 
 from runtime.demo._errors import CorpusMissingError
 
@@ -31,29 +33,29 @@ class Corpus:
     train: Tensor
     validation: Tensor
 
-    def batch(self, *, seed: int, step: int, size: int, context: int) -> tuple[Tensor, Tensor]:
-        """Draws one training batch from `seed` and `step` alone.
 
-        The order of the data therefore needs no state: whoever resumes at a step sees what an
-        unbroken run sees there.
+class Windows(Dataset[dict[str, Tensor]]):
+    """Pieces of a text, each with the bytes that follow its own.
 
-        Returns:
-            Inputs and the bytes that follow them, both int64 of shape `(size, context)`.
-        """
-        # Torch's generator looks at 32 bits alone, so both share them.
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**32)
-        starts = torch.randint(len(self.train) - context, (size, 1), generator=generator)
-        return _inputs_and_targets(self.train[starts + torch.arange(context + 1)])
+    Args:
+        text: The bytes, uint8, one dimension.
+        context: Bytes of a window.
+        stride: How many bytes behind the one before each window begins: with 1 there is one for
+            every place, with `context` every byte is predicted once, but for the last incomplete
+            window.
+    """
 
-    def validation_batches(self, *, size: int, context: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Cuts the whole validation text, but for its last incomplete window, into batches.
+    def __init__(self, text: Tensor, *, context: int, stride: int) -> None:
+        self._windows = text.unfold(0, context + 1, stride)
 
-        Yields:
-            Inputs and the bytes that follow them, int64, at most `size` windows of `context`.
-        """
-        windows = self.validation.unfold(0, context + 1, context)
-        for begin in range(0, len(windows), size):
-            yield _inputs_and_targets(windows[begin : begin + size])
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    @override
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """The window's `tokens` and, as `labels`, the bytes that follow them; both int64."""
+        window = self._windows[index].long()
+        return {"tokens": window[:-1], "labels": window[1:]}
 
 
 def load_corpus(*, limit: int | None = None) -> Corpus:
@@ -110,8 +112,3 @@ def _topics() -> dict[str, str]:
 
 def _tokens(text: bytes) -> Tensor:
     return torch.frombuffer(bytearray(text), dtype=torch.uint8)
-
-
-def _inputs_and_targets(windows: Tensor) -> tuple[Tensor, Tensor]:
-    tokens = windows.long()
-    return tokens[:, :-1], tokens[:, 1:]

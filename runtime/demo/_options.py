@@ -1,6 +1,5 @@
 """What can be asked of the demo, and the numbers it trains by."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Final
@@ -66,15 +65,6 @@ class Recipe(BaseModel):
     def bytes_per_step(self) -> int:
         """Bytes, which are tokens, that one step learns from."""
         return self.batch_size * self.context
-
-    def learning_rate_at(self, step: int) -> float:
-        """A linear warm-up, then half a cosine down to a hundredth; steps count from 1."""
-        warmup = min(self.warmup_steps, 1 + self.steps // 10)
-        if step <= warmup:
-            return self.learning_rate * step / warmup
-        progress = (step - warmup) / max(1, self.steps - warmup)
-        cosine = (1 + math.cos(math.pi * min(1.0, progress))) / 2
-        return self.learning_rate * (0.01 + 0.99 * cosine)
 
 
 FULL: Final = Recipe()

@@ -73,13 +73,11 @@ class ProgressTracker:
     def take(self, event: Event) -> None:
         """Takes one event into account; those that say nothing about progress are ignored."""
         if isinstance(event, Evaluated) and event.step is not None:
-            self._evaluated = (event.step, event.metrics["loss"])
+            self._evaluated = (event.step, event.metrics["eval_loss"])
         elif (
-            isinstance(event, MetricsLogged)
-            and event.step is not None
-            and "train/loss" in event.metrics
+            isinstance(event, MetricsLogged) and event.step is not None and "loss" in event.metrics
         ):
-            self._loss = event.metrics["train/loss"]
+            self._loss = event.metrics["loss"]
             self._curve.add(self._loss)
             self._recent.append((event.time, event.step))
             while event.time - self._recent[0][0] > _WINDOW:

@@ -13,10 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from bus import DecisionApplied, JournalReader, Outcome
-from runtime import Run
-from runtime.demo._checkpoint import checkpoints
-from runtime.demo._learner import Learner
+from runtime import Run, Trainer
+from runtime._checkpoint_files import find_checkpoints
 from runtime.demo._progress import duration
+from runtime.demo._trainer import evaluations
+
+CHECKPOINTS: Final = "checkpoints"
+"""The folder of checkpoints in the run's."""
 
 _DECISIONS_SHOWN: Final = 3
 
@@ -92,23 +95,23 @@ class DemoSummary:
         return self.loss_after / math.log(2)
 
 
-def summarize(run: Run, learner: Learner, *, sample: str, report: Path) -> DemoSummary:
+def summarize(run: Run, trainer: Trainer, *, sample: str, report: Path) -> DemoSummary:
     """Gathers the summary of a closed run."""
     journal = JournalReader(run.dir)
     attempt = journal.attempts[-1]
     statistics = run.statistics()
-    losses = list(learner.evaluations.values())
+    losses = list(evaluations(trainer.state).values())
     return DemoSummary(
         run_dir=run.dir,
         outcome=attempt.outcome or "crashed",
         reason=attempt.reason,
         attempts=len(journal.attempts),
-        steps=learner.step,
-        parameters=learner.parameters,
+        steps=trainer.state.global_step,
+        parameters=sum(each.numel() for each in trainer.model.parameters()),
         seconds=(attempt.ended or attempt.started) - attempt.started,
         loss_before=losses[0],
         loss_after=losses[-1],
-        loss_best=learner.evaluations[learner.best_step],
+        loss_best=min(losses, key=_or_infinity),
         sample=sample,
         publish_p50_us=statistics.publish_p50_us,
         publish_p99_us=statistics.publish_p99_us,
@@ -117,9 +120,13 @@ def summarize(run: Run, learner: Learner, *, sample: str, report: Path) -> DemoS
         journalled=statistics.journalled,
         dropped=statistics.dropped_count,
         decisions=tuple(_decisions(journal)),
-        checkpoints=tuple(checkpoints(run.dir)),
+        checkpoints=tuple(find_checkpoints(run.dir / CHECKPOINTS)),
         report=report,
     )
+
+
+def _or_infinity(loss: float) -> float:
+    return math.inf if math.isnan(loss) else loss
 
 
 def print_summary(summary: DemoSummary, console: Console) -> None:

@@ -1,28 +1,31 @@
 """The demo from beginning to end: prepare, train, say what came of it."""
 
 import contextlib
-import os
-import signal
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import torch
 from rich.console import Console
 
-from bus import CheckpointSaved, Evaluated, TextLogged, find_run
-from runtime import Run
-from runtime.demo._checkpoint import Checkpoint, checkpoints, forget_old
+from bus import TextLogged, find_run
+from runtime import TRAINER_STATE_NAME, Run, TrainerState
+from runtime._checkpoint_files import checkpoint_step
+from runtime._checkpoint_load import last_good_checkpoint
 from runtime.demo._display import ProgressDisplay
 from runtime.demo._errors import DeviceUnusableError, NothingToResumeError
-from runtime.demo._learner import Learner
-from runtime.demo._options import DemoOptions
+from runtime.demo._options import DemoOptions, Recipe
 from runtime.demo._subscribers import attach_subscribers
-from runtime.demo._summary import DemoSummary, print_summary, summarize
+from runtime.demo._summary import CHECKPOINTS, DemoSummary, print_summary, summarize
+from runtime.demo._trainer import Crash, evaluations, make_model, make_trainer, sample
 from runtime.report import write_report
 
-_FINAL_SAMPLE = 4
+_FINAL_SAMPLE: Final = 4
 """How many times as long as the samples on the way the last one is."""
+
+_RECIPE: Final = "recipe.json"
+"""Beside the checkpoints, so that a resume follows it."""
 
 
 def run_demo(options: DemoOptions, *, console: Console | None = None) -> DemoSummary:
@@ -40,72 +43,42 @@ def run_demo(options: DemoOptions, *, console: Console | None = None) -> DemoSum
         ValueError: An option is out of range.
     """
     console = console or Console()
-    start = _prepare(options)
-    learner = start.learner
+    _check_device(options.device)
+    start = _to_resume(options) if options.resume else _Start(options.recipe())
+    recipe, model = start.recipe, make_model(start.recipe)
+    parameters = sum(each.numel() for each in model.parameters())
     with (
-        _threads(learner.recipe.threads),
-        ProgressDisplay(console, learner.recipe, enabled=options.progress) as display,
+        _threads(recipe.threads),
+        ProgressDisplay(console, recipe, enabled=options.progress) as display,
         Run(
             name=options.name,
             dir=options.dir,
-            config={**learner.recipe.model_dump(), "parameters": learner.parameters},
+            config={**recipe.model_dump(), "parameters": parameters},
             resume=start.run_dir,
-            from_step=start.from_step,
+            from_step=start.step,
         ) as run,
     ):
         display.follow(run)
-        run.define_metric("train/loss", unit="nats per byte", goal="minimize")
-        if start.from_step is None:
-            _evaluate(run, learner)
-            _save(run, learner)
-        attach_subscribers(run, learner)
-        _train(run, learner, display, crash_at=options.crash_at)
-        sample = learner.sample(_FINAL_SAMPLE * learner.recipe.sample_length)
-        run.publish(TextLogged(key="sample", text=sample, step=learner.step))
+        run.define_metric("loss", unit="nats per byte", goal="minimize")
+        with make_trainer(
+            recipe,
+            model,
+            run,
+            _write_recipe(recipe, run),
+            device=options.device,
+            resumed=start.checkpoint is not None,
+            crash=_crash(options.crash_at, display),
+        ) as trainer:
+            attach_subscribers(run, patience=recipe.patience, evaluations=start.evaluations)
+            trainer.train(resume_from_checkpoint=start.checkpoint)
+            step, length = trainer.state.global_step, _FINAL_SAMPLE * recipe.sample_length
+            text = sample(trainer.model, length=length, seed=recipe.seed + step)
+            run.publish(TextLogged(key="sample", text=text, step=step))
 
     report = write_report(run.dir)
-    summary = summarize(run, learner, sample=sample, report=report)
+    summary = summarize(run, trainer, sample=text, report=report)
     print_summary(summary, console)
     return summary
-
-
-def _train(run: Run, learner: Learner, display: ProgressDisplay, *, crash_at: int | None) -> None:
-    """The loop. Only an evaluation and a checkpoint make it wait, never what watches it."""
-    recipe = learner.recipe
-    while learner.step < recipe.steps:
-        if learner.step + 1 == crash_at:
-            _crash(display, learner.step + 1)
-
-        metrics = learner.learn()
-        step = learner.step
-        run.log(metrics, step=step)  # tensors as they are; nobody waits for their values here
-
-        due = step % recipe.evaluate_every == 0 or step == recipe.steps
-        if due:
-            _evaluate(run, learner)  # when this returns its deciders have answered
-
-        decision = run.safe_point(step)
-        if decision.evaluate and not due:
-            _evaluate(run, learner)
-        if decision.save or step % recipe.checkpoint_every == 0 or step == recipe.steps:
-            _save(run, learner)
-        if decision.stop:
-            break
-
-
-def _evaluate(run: Run, learner: Learner) -> None:
-    run.publish(Evaluated(step=learner.step, metrics=learner.evaluate(), dataset="validation"))
-    sample = learner.sample(learner.recipe.sample_length)
-    run.message(" ".join(sample.split()), step=learner.step)
-
-
-def _save(run: Run, learner: Learner) -> None:
-    step, best_step = learner.step, learner.best_step
-    path = learner.checkpoint().save(run.dir)
-    forget_old(run.dir, newest=2, best_step=best_step)
-    run.publish(CheckpointSaved(step=step, path=str(path)))
-    aliases = ("best",) if step == best_step else ()
-    run.artifact(path, kind="checkpoint", aliases=aliases, step=step)
 
 
 @contextlib.contextmanager
@@ -119,40 +92,57 @@ def _threads(count: int) -> Generator[None]:
         torch.set_num_threads(before)
 
 
-def _crash(display: ProgressDisplay, step: int) -> None:
-    """Dies as if the machine had taken the process: no handler, no `finally`, no farewell."""
-    display.close()
-    display.console.print(f"killed before step {step}, as asked; go on with --resume")
-    os.kill(os.getpid(), signal.SIGKILL)
+def _crash(before: int | None, display: ProgressDisplay) -> Crash | None:
+    def farewell(step: int) -> None:
+        display.close()
+        display.console.print(f"killed before step {step}, as asked; go on with --resume")
+
+    return None if before is None else Crash(before, farewell)
 
 
 @dataclass(frozen=True, slots=True)
 class _Start:
     """Where training begins: anew, or at the last checkpoint of a run."""
 
-    learner: Learner
+    recipe: Recipe
     run_dir: Path | None = None
-    from_step: int | None = None
+    checkpoint: Path | None = None
+
+    @property
+    def step(self) -> int | None:
+        """Steps taken already; None for a new run."""
+        return None if self.checkpoint is None else checkpoint_step(self.checkpoint)
+
+    @property
+    def evaluations(self) -> dict[int, float]:
+        """The validation loss by step so far."""
+        if self.checkpoint is None:
+            return {}
+        return evaluations(TrainerState.load_from_json(self.checkpoint / TRAINER_STATE_NAME))
 
 
-def _prepare(options: DemoOptions) -> _Start:
-    _check_device(options.device)
-    if not options.resume:
-        return _Start(Learner(options.recipe(), device=options.device))
+def _to_resume(options: DemoOptions) -> _Start:
     run_dir = find_run(options.name, options.dir)
     if run_dir is None:
         raise NothingToResumeError(options.dir, f"there is no run named {options.name!r}")
-    saved = checkpoints(run_dir)
-    if not saved:
+    folder = run_dir / CHECKPOINTS
+    checkpoint = last_good_checkpoint(folder)
+    if checkpoint is None:
         raise NothingToResumeError(run_dir, "it has no checkpoint; start anew without resuming")
-    checkpoint = Checkpoint.load(saved[-1])
-    recipe = options.recipe(checkpoint.recipe)
-    if checkpoint.step >= recipe.steps:
+    text = (folder / _RECIPE).read_text(encoding="utf-8")
+    recipe = options.recipe(Recipe.model_validate_json(text))
+    if checkpoint_step(checkpoint) >= recipe.steps:
         why = f"all of its {recipe.steps} steps are taken; ask for more steps or start anew"
         raise NothingToResumeError(run_dir, why)
-    learner = Learner(recipe, device=options.device)
-    learner.restore(checkpoint)
-    return _Start(learner, run_dir, checkpoint.step)
+    return _Start(recipe, run_dir, checkpoint)
+
+
+def _write_recipe(recipe: Recipe, run: Run) -> Path:
+    """Note the recipe in the folder of checkpoints, and return that."""
+    folder = run.dir / CHECKPOINTS
+    folder.mkdir(exist_ok=True)
+    (folder / _RECIPE).write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
+    return folder
 
 
 def _check_device(device: str) -> None:

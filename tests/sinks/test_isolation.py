@@ -104,11 +104,14 @@ async def down_for_an_hour(server: Server, elapsed: float, take: Callable[[], No
 
 
 def moody(seed: int) -> Behaviour:
-    """429 with a wish, 500 before and after the batch is stored, and now and then an answer."""
+    """429 with a wish, 500 before and after the batch is stored, and now and then an answer.
+
+    Its mood ends with the training: closing gives up after six failures in a row, by promise.
+    """
     dice = random.Random(seed)  # noqa: S311 - the same each time is what is wanted
 
-    async def answer(server: Server, _elapsed: float, take: Callable[[], None]) -> None:
-        rolled = dice.random()
+    async def answer(server: Server, elapsed: float, take: Callable[[], None]) -> None:
+        rolled = dice.random() if elapsed < COUNT // BURST * PERIOD else 1.0
         if rolled < 0.2:
             server.failures += 1
             raise UnavailableError("HTTP 429", retry_after=WISH)

@@ -6,12 +6,9 @@ import pytest
 import torch
 
 from runtime.demo import CorpusMissingError
-from runtime.demo._data import Corpus, load_corpus, split
+from runtime.demo._data import Windows, load_corpus, split
 
-
-def corpus(length: int = 1000) -> Corpus:
-    tokens = torch.arange(length).remainder(256).to(torch.uint8)
-    return Corpus(train=tokens, validation=tokens[: length // 2])
+TOKENS = torch.arange(1000).remainder(256).to(torch.uint8)
 
 
 class TestSplit:
@@ -58,29 +55,17 @@ class TestThisPython:
             load_corpus()
 
 
-class TestBatches:
-    def test_depend_on_seed_and_step_alone(self):
-        """Whoever resumes at a step sees what an unbroken run sees there."""
-        first, _ = corpus().batch(seed=3, step=7, size=4, context=16)
-        torch.manual_seed(99)
-        again, _ = corpus().batch(seed=3, step=7, size=4, context=16)
-        other_step, _ = corpus().batch(seed=3, step=8, size=4, context=16)
-        other_seed, _ = corpus().batch(seed=4, step=7, size=4, context=16)
-        assert torch.equal(first, again)
-        assert not torch.equal(first, other_step)
-        assert not torch.equal(first, other_seed)
-
+class TestWindows:
     def test_targets_are_the_next_bytes(self):
-        """Shifted by one, int64, of the shape that was asked for."""
-        inputs, targets = corpus().batch(seed=0, step=1, size=4, context=16)
-        assert inputs.shape == targets.shape == (4, 16)
-        assert inputs.dtype == targets.dtype == torch.int64
-        assert torch.equal((inputs + 1) % 256, targets)
+        """Shifted by one, int64, one window for every place of the text."""
+        windows = Windows(TOKENS, context=16, stride=1)
+        window = windows[7]
+        assert len(windows) == len(TOKENS) - 16
+        assert torch.equal(window["tokens"], torch.arange(7, 23))
+        assert torch.equal(window["labels"], torch.arange(8, 24))
 
-    def test_validation_reads_everything_once(self):
+    def test_side_by_side_they_read_everything_once(self):
         """Every byte is predicted once, but for the last incomplete window."""
-        found = corpus(460)
-        batches = list(found.validation_batches(size=3, context=32))
-        targets = torch.cat([targets.flatten() for _, targets in batches])
-        assert [len(inputs) for inputs, _ in batches] == [3, 3, 1]
-        assert torch.equal(targets, found.validation[1 : 1 + 7 * 32].long())
+        windows = Windows(TOKENS[:230], context=32, stride=32)
+        labels = torch.cat([windows[index]["labels"] for index in range(len(windows))])
+        assert torch.equal(labels, TOKENS[1 : 1 + 7 * 32].long())

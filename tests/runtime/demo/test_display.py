@@ -108,8 +108,8 @@ class TestOnATerminal:
         console = terminal()
         with ProgressDisplay(console, RECIPE) as display, Run(dir=tmp_path) as run:
             display.follow(run)
-            run.log({"train/loss": 1.25}, step=99)
-            run.publish(Evaluated(step=99, metrics={"loss": 1.5}))
+            run.log({"loss": 1.25}, step=99)
+            run.publish(Evaluated(step=99, metrics={"eval_loss": 1.5}))
             run.publish(
                 DecisionApplied(step=99, request={"type": "stop"}, by="me", reason="enough")
             )
@@ -126,9 +126,7 @@ class TestWithoutATerminal:
         with ProgressDisplay(console, RECIPE) as display, Run(dir=tmp_path) as run:
             display.follow(run)
             for step in range(1, 101):
-                run.publish(
-                    MetricsLogged(step=step, time=100 + step / 10, metrics={"train/loss": 1.0})
-                )
+                run.publish(MetricsLogged(step=step, time=100 + step / 10, metrics={"loss": 1.0}))
         lines = written(console).splitlines()
         assert [line.split()[1] for line in lines] == ["1/100", "51/100"]
         assert ESCAPE not in written(console)
@@ -138,7 +136,7 @@ class TestWithoutATerminal:
         console = terminal()
         with ProgressDisplay(console, RECIPE, enabled=False) as display, Run(dir=tmp_path) as run:
             display.follow(run)
-            run.log({"train/loss": 1.0}, step=1)
+            run.log({"loss": 1.0}, step=1)
             assert run.statistics().subscribers == {}
         assert written(console) == ""
 

@@ -14,7 +14,7 @@ RECIPE = Recipe(steps=1000, batch_size=2, context=50)
 
 
 def logged(step: int, *, time: float, loss: float = 2.0) -> MetricsLogged:
-    return MetricsLogged(step=step, time=time, metrics={"train/loss": loss})
+    return MetricsLogged(step=step, time=time, metrics={"loss": loss})
 
 
 class TestProgressTracker:
@@ -47,7 +47,7 @@ class TestProgressTracker:
     def test_says_it_in_one_line(self):
         """Step, loss, evaluation, speed, time left."""
         tracker = ProgressTracker(RECIPE)
-        tracker.take(Evaluated(step=0, metrics={"loss": 5.5}))
+        tracker.take(Evaluated(step=0, metrics={"eval_loss": 5.5}))
         tracker.take(logged(1, time=100))
         tracker.take(logged(11, time=101, loss=1.25))
         assert tracker.progress.line() == (

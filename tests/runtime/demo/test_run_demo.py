@@ -1,6 +1,7 @@
 """The demo as a whole: what it learns, who stops it, and what a kill costs."""
 
 import math
+import shutil
 import signal
 from io import StringIO
 from pathlib import Path
@@ -11,9 +12,13 @@ import torch
 from rich.console import Console
 
 from bus import ArtifactReady, CheckpointSaved, JournalReader, MetricsLogged, TextLogged
+from runtime import TRAINER_STATE_NAME as STATE
+from runtime import TrainerState
+from runtime._checkpoint_contents import LoadedCheckpoint
+from runtime._checkpoint_load import load_checkpoint
 from runtime.demo import DeviceUnusableError, NothingToResumeError
-from runtime.demo._checkpoint import Checkpoint
 from runtime.demo._summary import DemoSummary, print_summary
+from runtime.demo._trainer import evaluations
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -22,7 +27,11 @@ def losses(run_dir: Path) -> dict[int, float]:
     """The training loss that counts, by step."""
     records = JournalReader(run_dir).records(types=(MetricsLogged,))
     events = [cast("MetricsLogged", record.event) for record in records]
-    return {event.step or 0: event.metrics["train/loss"] for event in events}
+    return {event.step or 0: event.metrics["loss"] for event in events if "loss" in event.metrics}
+
+
+def loaded(checkpoint: Path) -> LoadedCheckpoint:
+    return load_checkpoint(checkpoint, device=torch.device("cpu"))
 
 
 def assert_same(one: object, other: object) -> None:
@@ -74,8 +83,8 @@ class TestTraining:
         best = [
             event for r in records if "best" in (event := cast("ArtifactReady", r.event)).aliases
         ]
-        evaluations = Checkpoint.load(summary.checkpoints[-1]).evaluations
-        assert best[-1].step == min(evaluations, key=evaluations.__getitem__)
+        found = evaluations(TrainerState.load_from_json(summary.checkpoints[-1] / STATE))
+        assert best[-1].step == min(found, key=found.__getitem__)
 
 
 class TestDecisions:
@@ -105,12 +114,14 @@ class TestAfterAKill:
         assert "go on with --resume" in killed.stdout
         resumed = demo(name="broken", resume=True)
 
-        broken, whole = (Checkpoint.load(each.checkpoints[-1]) for each in (resumed, finished))
-        assert (broken.step, broken.recipe) == (whole.step, whole.recipe)
-        assert broken.evaluations == whole.evaluations
-        assert_same(dict(broken.model), dict(whole.model))
-        assert_same(dict(broken.optimizer), dict(whole.optimizer))
-        assert_same(broken.random_state, whole.random_state)
+        broken, whole = (loaded(each.checkpoints[-1]) for each in (resumed, finished))
+        assert broken.path.name == whole.path.name == "checkpoint-60"
+        assert_same(broken.model, whole.model)
+        assert_same(broken.optimizer, whole.optimizer)
+        assert (resumed.loss_before, resumed.loss_best) == (
+            finished.loss_before,
+            finished.loss_best,
+        )
         assert resumed.sample == finished.sample
 
         first, second = JournalReader(resumed.run_dir).attempts
@@ -151,7 +162,7 @@ class TestResume:
     def test_needs_a_checkpoint(self, demo):
         """One that somebody deleted cannot be gone on from."""
         for path in demo().checkpoints:
-            path.unlink()
+            shutil.rmtree(path)
         with pytest.raises(NothingToResumeError, match="it has no checkpoint"):
             demo(resume=True)
 

@@ -1,0 +1,205 @@
+"""The evaluation loop: batches go through a step, and what comes of them becomes metrics.
+
+Nothing waits for the device before the last batch, unless `accumulation_steps` or metrics batch
+by batch ask for it. It knows no trainer: the step, the metrics and the hook are handed over.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import torch
+
+from runtime._evaluation_step import Prediction
+from runtime._evaluation_store import Collected, CollectedLosses, batch_size_of
+from runtime._loaders import has_length
+from runtime._outputs import EvalLoopOutput, EvalPrediction, denumpify
+
+ComputeMetrics: TypeAlias = Callable[..., Any]
+PreprocessLogits: TypeAlias = Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationOptions:
+    """How an evaluation goes.
+
+    Attributes:
+        batch_size: Samples of a batch whose tensors do not say.
+        prefix: What the names of metrics begin with, followed by an underscore.
+        keeps_predictions: Whether predictions, labels and inputs are kept; not needed when
+            metrics are computed batch by batch.
+        accumulation_steps: Batches after which results are moved to the host; None for once.
+        by_batch: Whether `compute_metrics` gets each batch, and at the last one
+            `compute_result=True`.
+        joins: Whether batches become one array; otherwise they stay a list.
+        include: What `compute_metrics` gets besides predictions and labels: "inputs", "loss".
+        main_input: The part of a batch that "inputs" means.
+        drops_non_finite: Whether samples without a finite loss count for nothing.
+    """
+
+    batch_size: int
+    prefix: str = "eval"
+    keeps_predictions: bool = True
+    accumulation_steps: int | None = None
+    by_batch: bool = False
+    joins: bool = True
+    include: Collection[str] = ()
+    main_input: str = "input_ids"
+    drops_non_finite: bool = True
+
+
+class EvaluationLoop:
+    """One pass over evaluation data.
+
+    Args:
+        step: Makes loss, predictions and labels of a batch; see `prediction_step`.
+        options: How it goes.
+        compute_metrics: Makes metrics of an `EvalPrediction`.
+        preprocess_logits: Makes of predictions and labels what is kept as predictions.
+        after_batch: Called when a batch is done.
+    """
+
+    def __init__(
+        self,
+        step: Callable[[Any], Prediction],
+        options: EvaluationOptions,
+        *,
+        compute_metrics: ComputeMetrics | None = None,
+        preprocess_logits: PreprocessLogits | None = None,
+        after_batch: Callable[[], None] | None = None,
+    ) -> None:
+        self._step = step
+        self._options = options
+        self._compute_metrics = compute_metrics
+        self._preprocess = preprocess_logits
+        self._after_batch = after_batch
+        self._losses = CollectedLosses(joins=options.joins)
+        self._predictions = Collected("the predictions", joins=options.joins)
+        self._labels = Collected("the labels", joins=options.joins)
+        self._inputs = Collected("the inputs", joins=options.joins)
+        self._metrics: Any = None
+
+    def run(self, loader: Iterable[Any]) -> EvalLoopOutput:
+        """Evaluate every batch, then compute the metrics.
+
+        Returns:
+            Predictions and labels as numpy arrays, and the metrics: `{prefix}_loss`, the mean over
+            samples, and what `compute_metrics` returned, each name with the prefix.
+
+        Raises:
+            TypeError: `compute_metrics` returned no dictionary, or a prediction is no tensor.
+            ValueError: Predictions of different batches do not fit together.
+        """
+        seen = 0
+        every = self._options.accumulation_steps
+        for index, (batch, is_last) in enumerate(self._with_last(loader)):
+            seen += batch_size_of(batch) or 0
+            self._evaluate(batch, is_last=is_last)
+            if every is not None and (index + 1) % every == 0:
+                self._to_host()
+        predictions, labels = self._predictions.arrays(), self._labels.arrays()
+        metrics = self._final_metrics(predictions, labels)
+        return EvalLoopOutput(predictions, labels, metrics, _count(loader, seen))
+
+    def _with_last(self, loader: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+        """Each batch, and whether it is the last; looks ahead only if somebody wants to know."""
+        if not self._options.by_batch:
+            yield from ((batch, False) for batch in loader)
+            return
+        batches = iter(loader)
+        nothing = object()
+        batch = next(batches, nothing)
+        while batch is not nothing:
+            following = next(batches, nothing)
+            yield batch, following is nothing
+            batch = following
+
+    def _evaluate(self, batch: Any, *, is_last: bool) -> None:  # noqa: ANN401 - users' batches
+        options = self._options
+        loss, logits, labels = self._step(batch)
+        size = batch_size_of(batch) or options.batch_size
+        if loss is not None:
+            self._losses.add(loss, size)
+        if logits is not None and self._preprocess is not None:
+            logits = self._preprocess(logits, labels)
+        if options.keeps_predictions:
+            if "inputs" in options.include:
+                self._inputs.add(_main_input(batch, options.main_input))
+            if logits is not None:
+                self._predictions.add(logits)
+            if labels is not None:
+                self._labels.add(labels)
+        if self._after_batch is not None:
+            self._after_batch()
+        compute = self._compute_metrics
+        if options.by_batch and compute is not None and logits is not None and labels is not None:
+            losses = None if loss is None else _for_each_sample(loss, size)
+            more = self._more(inputs=batch, losses=losses)
+            self._metrics = compute(EvalPrediction(logits, labels, **more), compute_result=is_last)
+
+    def _more(self, *, inputs: Any, losses: Any) -> dict[str, Any]:  # noqa: ANN401 - tensors or arrays
+        include = self._options.include
+        return {
+            "inputs": inputs if "inputs" in include else None,
+            "losses": losses if "loss" in include else None,
+        }
+
+    def _to_host(self) -> None:
+        for collected in (self._losses, self._predictions, self._labels, self._inputs):
+            collected.to_host()
+
+    def _final_metrics(self, predictions: Any, labels: Any) -> dict[str, float]:  # noqa: ANN401 - arrays
+        options, compute = self._options, self._compute_metrics
+        found = self._metrics
+        complete = predictions is not None and labels is not None
+        if compute is not None and complete and not options.by_batch:
+            more = self._more(inputs=self._inputs.arrays(), losses=self._losses.arrays())
+            found = compute(EvalPrediction(predictions, labels, **more))
+        elif found is None:
+            found = {}
+        if not isinstance(found, Mapping):
+            raise TypeError(
+                f"compute_metrics returned a {type(found).__name__}; return a dictionary of "
+                'numbers by name, such as {"accuracy": 0.9}'
+            )
+        metrics = dict(cast("Mapping[str, Any]", found))
+        wrong = next((name for name in metrics if not isinstance(name, str)), None)  # pyright: ignore[reportUnnecessaryIsInstance] - users' functions
+        if wrong is not None:
+            raise TypeError(
+                f"compute_metrics returned a number under {wrong!r}; give each metric a name that "
+                "is a string"
+            )
+        loss = self._losses.mean(drops_non_finite=options.drops_non_finite)
+        if loss is not None:
+            metrics[f"{options.prefix}_loss"] = loss
+        return _prefixed(denumpify(metrics), f"{options.prefix}_")
+
+
+def _prefixed(metrics: dict[str, float], prefix: str) -> dict[str, float]:
+    """Names that have the prefix already come first, as upstream."""
+    ready = {name: value for name, value in metrics.items() if name.startswith(prefix)}
+    others = {name: value for name, value in metrics.items() if name not in ready}
+    return ready | {f"{prefix}{name}": value for name, value in others.items()}
+
+
+def _for_each_sample(loss: torch.Tensor, size: int) -> torch.Tensor:
+    return loss.reshape(-1).repeat(size) if loss.numel() == 1 else loss
+
+
+def _main_input(batch: Any, name: str) -> Any:  # noqa: ANN401 - users' batches
+    if isinstance(batch, Mapping) and name in batch:
+        return cast("Mapping[str, Any]", batch)[name]
+    known = (
+        ", ".join(map(str, cast("Mapping[str, Any]", batch))) if isinstance(batch, Mapping) else ""
+    )
+    raise ValueError(
+        f"include_for_metrics has 'inputs', but a batch has no {name!r} "
+        f"({'it has ' + known if known else 'its parts have no names'}); set main_input_name on "
+        "the model's class to the name of its main input"
+    )
+
+
+def _count(loader: object, seen: int) -> int:
+    """How many samples there were: what the dataset says, or what was seen."""
+    dataset: object = getattr(loader, "dataset", None)
+    return (len(dataset) if has_length(dataset) else seen) or seen

@@ -1,0 +1,135 @@
+"""What a trainer logs: training, evaluation and the summary, to callbacks, history and bus."""
+
+import torch
+
+from runtime._device import HostValues
+from runtime._flops import FlopCounter
+from runtime._logs import Logs
+from runtime._losses import LossSum
+from runtime._outputs import speed_metrics
+from runtime._token_count import SEEN, TokenCount
+from runtime._trainer_base import Batch, TrainerBase
+from runtime._training_plan import TrainingPlan
+
+_ORDER = ("loss", "grad_norm", "learning_rate")
+
+
+class Logging(TrainerBase):
+    """The methods that turn what training has done into numbers by name."""
+
+    _last_logged: int
+    _flos: float
+    _losses: LossSum
+    _total: LossSum
+    _carried: torch.Tensor | None
+    _tokens: TokenCount
+    _grad_norm: torch.Tensor | None
+    _learning_rate: float | None
+    _flop_counter: FlopCounter
+
+    @property
+    def has_news(self) -> bool:
+        """Whether an optimizer step was made since the last entry."""
+        return self.state.global_step > self._last_logged
+
+    def account(self, inputs: Batch, loss: torch.Tensor) -> None:
+        """Remember a micro-batch's loss, operations and tokens."""
+        self._losses.add(loss, self.state.global_step - self._last_logged)
+        self._flos += self.floating_point_ops(inputs)
+        self._tokens.add(inputs)
+
+    def count_tokens(self, inputs: Batch) -> int:
+        """Tokens of a micro-batch, padding included; 0 for a model without tokens."""
+        return self._tokens.in_batch(inputs)
+
+    def floating_point_ops(self, inputs: Batch) -> float:
+        """Operations of one forward and backward pass; override it for a model of your own.
+
+        Counted as 6 for each token and parameter outside the embeddings, for models that can
+        count their parameters; else 0.
+        """
+        return self._flop_counter.of_batch(inputs)
+
+    def store_flos(self) -> None:
+        """Move the operations counted since the last time into the state."""
+        self.state.total_flos += self._flos
+        self._flos = 0.0
+
+    def note_step(self, grad_norm: torch.Tensor | None, learning_rate: float | None) -> None:
+        """Remember an optimizer step's gradient norm, still on the device, and its rate."""
+        self._grad_norm, self._learning_rate = grad_norm, learning_rate
+
+    def log_training(self, started: float) -> None:
+        """Log the mean loss since the last entry, the last step's gradient norm and rate."""
+        steps = self.state.global_step - self._last_logged
+        self._last_logged = self.state.global_step
+        rate, grad_norm = self._learning_rate, self._grad_norm
+        host = {} if rate is None else {"learning_rate": rate}
+        device = self._tokens.on_device(started)
+        total = self._losses.take()
+        if total is not None:
+            self._total.add(total, 0)
+            device["loss"] = total / steps if steps > 1 else total
+        if grad_norm is not None:
+            device["grad_norm"] = grad_norm
+        self.store_flos()
+        names = [name for name in (*_ORDER, *device) if name in device or name in host]
+        late = self.run.take(device)
+        if isinstance(late, HostValues):
+            host |= late.values()
+            late = None
+        self.log(Logs(host, device=late, order=dict.fromkeys(names)), started)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log numbers by name to callbacks, to `state.log_history` and to the bus.
+
+        Values may still be on their way from the device (then `logs` is a `Logs`); looking at one
+        waits for it.
+
+        Args:
+            logs: Numbers by name; `epoch` is added, and token counts if they are kept.
+            start_time: When training began, in Unix seconds, for the tokens per second.
+        """
+        entry = logs if isinstance(logs, Logs) else Logs(logs)
+        entry["epoch"] = self.state.epoch
+        if self._tokens.counts and SEEN not in entry:
+            late = self._tokens.on_device(start_time)
+            if late:
+                entry = Logs(entry, device=self.run.take(late), order=(*entry, *late))
+            entry.update(self._tokens.on_host(start_time))
+        kept = entry.copy()
+        kept["step"] = self.state.global_step
+        self.state.log_history.append(kept)
+        self._publish(entry)
+        self.call_hook("on_log", logs=entry)
+
+    def _publish(self, entry: Logs) -> None:
+        device = entry.late
+        if device is None:
+            self.run.log(dict(entry), step=self.state.global_step)
+        else:
+            self.run.log_late(entry.known(), device, entry, self.state.global_step)
+
+    def log_summary(self, plan: TrainingPlan, first_step: int, started: float) -> dict[str, float]:
+        """Log what this call of `train` has done; waits for the last loss."""
+        steps = self.state.global_step - first_step
+        metrics = speed_metrics(
+            "train",
+            started,
+            num_samples=plan.samples * steps / max(plan.max_steps, 1),
+            num_steps=steps,
+        )
+        self.store_flos()
+        metrics["total_flos"] = self.state.total_flos
+        metrics["train_loss"] = self._sum_of_losses() / max(steps, 0.001)
+        self.state.num_input_tokens_seen = self._tokens.total()
+        self.log(metrics)
+        logged = dict(self.state.log_history[-1])
+        del logged["step"]
+        return logged
+
+    def _sum_of_losses(self) -> float:
+        parts = [self._total.peek(), self._losses.peek()]
+        found = sum(float(part) for part in parts if part is not None)
+        # What was restored from a checkpoint belongs to the call of `train` that wrote it.
+        return found - (0.0 if self._carried is None else float(self._carried))

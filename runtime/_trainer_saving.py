@@ -1,0 +1,306 @@
+"""What a trainer keeps: checkpoints, the best of them, and the finished model."""
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from bus import CheckpointSaved
+from runtime._callback_states import export_states
+from runtime._checkpoint_contents import CheckpointContents, LoadedCheckpoint, SavedCheckpoint
+from runtime._checkpoint_errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    DamagedCheckpointError,
+)
+from runtime._checkpoint_files import checkpoint_path
+from runtime._checkpoint_load import (
+    last_good_checkpoint,
+    load_checkpoint,
+    load_weights,
+    verify,
+)
+from runtime._checkpoint_reading import read_weights
+from runtime._checkpoints import Checkpoints
+from runtime._data import EpochFeed
+from runtime._logs import SharedValues
+from runtime._losses import LossSum
+from runtime._model_folder import write_model
+from runtime._pretrained import pretrained_files
+from runtime._resume import DATA, GRAD_NORM, LAST_LOGGED, LEARNING_RATE, LOSSES, EpochPlace
+from runtime._rng import RngState
+from runtime._state import TRAINER_STATE_NAME, TrainerState
+from runtime._token_count import SEEN, TokenCount
+from runtime._trainer_logging import Logging
+from runtime._training_state import load_optimizer, load_schedule
+
+log = logging.getLogger("runtime")
+
+RUN_FILE = "run_path.txt"
+"""Names the run that made a checkpoint, relative to it if it lies in the same output directory."""
+
+
+class Saving(Logging):
+    """The methods that write and read checkpoints and models."""
+
+    _checkpoints: Checkpoints
+    _losses: LossSum
+    _tokens: TokenCount
+    _last_logged: int
+    _grad_norm: torch.Tensor | None
+    _learning_rate: float | None
+    _epoch: int = 0
+    _epoch_start: RngState | None = None
+    _feed: EpochFeed | None = None
+
+    def save_model(self, output_dir: "str | os.PathLike[str] | None" = None) -> None:
+        """Write the model, its configuration, its tokenizer and the arguments; returns when done.
+
+        Args:
+            output_dir: Where; `args.output_dir` by default.
+        """
+        folder = Path(output_dir) if output_dir is not None else self.output_dir
+        write_model(
+            folder,
+            self.model.state_dict(),
+            arguments=self.args.to_json_string(),
+            extras=pretrained_files(self.model, self.processing_class),
+        )
+
+    def save_state(self) -> None:
+        """Write the state, with its history of logs, to `trainer_state.json` in `output_dir`."""
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        self.state.save_to_json(self.output_dir / TRAINER_STATE_NAME)
+
+    def save_checkpoint(self) -> Path:
+        """Take a checkpoint of this moment; it is written behind training's back.
+
+        Callbacks with an `on_save` of their own find it complete, so training waits for it then,
+        unless they say `reads_checkpoint = False`.
+
+        Returns:
+            Where it is, or will be in a moment.
+        """
+        self.store_flos()
+        step = self.state.global_step
+        path = checkpoint_path(self.output_dir, step)
+        best = self._note_best(step)
+        self.state.stateful_callbacks = export_states(self.callback_handler, self.control)
+        self._checkpoints.save(self._contents(), step=step, best=best)
+        if self._somebody_reads_checkpoints() and not self._checkpoints.wait():
+            log.warning("%s is not complete yet", path)
+        self._tell_saved(path)
+        return path
+
+    def find_checkpoint(
+        self, wanted: "str | os.PathLike[str] | bool | None"
+    ) -> LoadedCheckpoint | None:
+        """Load the checkpoint to go on from; None to begin anew.
+
+        Args:
+            wanted: A folder, or True for the newest one in `output_dir` that is intact.
+
+        Raises:
+            CheckpointError: There is none, or it is damaged.
+        """
+        if wanted is None or wanted is False:
+            return None
+        self._checkpoints.wait()
+        if wanted == "" or not isinstance(wanted, (str, os.PathLike, bool)):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+            raise TypeError(
+                f"resume_from_checkpoint={wanted!r} names no checkpoint; pass its folder, or True "
+                "for the newest one in output_dir"
+            )
+        if wanted is True:
+            found = last_good_checkpoint(self.output_dir)
+            if found is None:
+                raise CheckpointNotFoundError(
+                    self.output_dir,
+                    "it has no checkpoint-STEP that is intact; train without "
+                    "resuming, or set output_dir to where the checkpoints are",
+                )
+            checkpoint = load_checkpoint(found, device=self.device, verified=True)
+        else:
+            checkpoint = load_checkpoint(Path(cast("str", wanted)), device=self.device)
+        load_weights(self.model, checkpoint.model)
+        return checkpoint
+
+    def load_training_state(self, checkpoint: LoadedCheckpoint) -> None:
+        """Put optimizer, schedule and scaler where they stood."""
+        if checkpoint.optimizer is not None and self.optimizer is not None:
+            load_optimizer(self.optimizer, checkpoint.optimizer, checkpoint.path)
+        if checkpoint.scheduler is not None and self.lr_scheduler is not None:
+            load_schedule(self.lr_scheduler, checkpoint.scheduler, checkpoint.path)
+        scaler = self._precision.scaler
+        if scaler is not None and checkpoint.scaler is not None:
+            scaler.load_state_dict(checkpoint.scaler)
+
+    def note_epoch(self, epoch: int, start: RngState | None) -> None:
+        """Remember which epoch it is, and the generators at its beginning once it has begun."""
+        self._epoch, self._epoch_start = epoch, start
+
+    def before_update(self) -> None:
+        """Keep the next change of weights from a checkpoint that is still being copied."""
+        self._checkpoints.before_update()
+
+    def settle_checkpoints(self) -> None:
+        """At the end of training: load the best model and leave no more than was asked for.
+
+        Everything is on the disk when it returns, for whoever looks there after `train`.
+        """
+        best, args = self.state.best_model_checkpoint, self.args
+        if best is not None and args.save_total_limit == 1:
+            self._checkpoints.keep_only(Path(best))
+        self._checkpoints.wait()
+        if best is None or not args.load_best_model_at_end:
+            return
+        try:
+            verify(Path(best))
+            weights = read_weights(Path(best), device=self.device)
+        except CheckpointError as error:
+            log.warning("the best model cannot be loaded, the last one stays: %s", error)
+        else:
+            load_weights(self.model, weights)
+
+    def _contents(self) -> CheckpointContents:
+        state, args = self.state.snapshot(), self.args
+        late = self.run.take(self._tokens.on_device(None))
+        tokens = SharedValues(late) if late is not None else None
+        state.num_input_tokens_seen = self._tokens.host
+
+        def text() -> str:
+            if tokens is not None:
+                state.num_input_tokens_seen = int(tokens.wait()[SEEN])
+            return state.to_json()
+
+        weights = self.model.state_dict(keep_vars=True)
+        arguments = args.to_json_string()
+        extras = self._checkpoint_extras()
+        if args.save_only_model:
+            return CheckpointContents(model=weights, state=text, arguments=arguments, extras=extras)
+        scaler = self._precision.scaler
+        return CheckpointContents(
+            model=weights,
+            state=text,
+            arguments=arguments,
+            optimizer=self.optimizer.state_dict() if self.optimizer is not None else None,
+            scheduler=self.lr_scheduler.state_dict() if self.lr_scheduler is not None else None,
+            scaler=scaler.state_dict() if scaler is not None else None,
+            rng=RngState.capture(),
+            epoch_start=self._epoch_start,
+            loop=self._loop_state(),
+            extras=extras,
+        )
+
+    def _loop_state(self) -> dict[str, object]:
+        """What Transformers has no file for."""
+        kept: dict[str, object] = {
+            LAST_LOGGED: self._last_logged,
+            LOSSES: self._losses.peek(),
+            GRAD_NORM: self._grad_norm,
+            LEARNING_RATE: self._learning_rate,
+        }
+        if self._feed is not None:
+            kept |= {**self._place(self._feed).to_dict(), DATA: self._feed.state_dict()}
+        return kept
+
+    def _place(self, feed: EpochFeed) -> EpochPlace:
+        """Where training is in its data; an epoch of which no step is left is the next already."""
+        is_open = self._epoch_start is not None
+        over = is_open and (feed.taken == feed.batches or self.control.should_epoch_stop)
+        return EpochPlace(
+            epoch=self._epoch + over,
+            taken=feed.taken if is_open and not over else 0,
+            is_open=is_open,
+            accumulation=self.args.gradient_accumulation_steps,
+            batches=feed.batches,
+        )
+
+    def _checkpoint_extras(self) -> Callable[[Path], None]:
+        pretrained = pretrained_files(self.model, self.processing_class)
+        run = os.path.relpath(self.run.dir, self.output_dir)
+
+        def write(folder: Path) -> None:
+            (folder / RUN_FILE).write_text(run, encoding="utf-8")
+            if pretrained is not None:
+                pretrained(folder)
+
+        return write
+
+    def _note_best(self, step: int) -> Path | None:
+        """The best checkpoint, this one perhaps; remembered once it is saved."""
+        best = self.state.best_global_step
+        if best:
+            path = checkpoint_path(self.output_dir, best)
+            if best == step or path.is_dir():
+                self.state.best_model_checkpoint = str(path)
+        found = self.state.best_model_checkpoint
+        return Path(found) if found is not None else None
+
+    def _tell_saved(self, path: Path) -> None:  # noqa: ARG002 - for those that do more with it
+        self.call_hook("on_save")
+
+    def _somebody_reads_checkpoints(self) -> bool:
+        return any(
+            getattr(each, "reads_checkpoint", True)
+            for each in self.callback_handler.overriding("on_save")
+        )
+
+    def _make_checkpoints(self) -> Checkpoints:
+        args = self.args
+        return Checkpoints(
+            self.output_dir,
+            limit=args.save_total_limit,
+            asynchronous=args.asynchronous_checkpoints,
+            complete=self._checkpoint_is_complete,
+            failed=self._checkpoint_failed,
+        )
+
+    def _checkpoint_is_complete(self, saved: SavedCheckpoint) -> None:
+        """Tell the bus; on the thread that wrote it."""
+        best = self.state.best_model_checkpoint
+        aliases = ("best",) if best is not None and Path(best) == saved.path else ()
+        measured = {"bytes": saved.size, "held_seconds": saved.held, "seconds": saved.seconds}
+        self.run.publish(CheckpointSaved(step=saved.step, path=str(saved.path), metrics=measured))
+        self.run.artifact(saved.path, kind="checkpoint", aliases=aliases, step=saved.step)
+
+    def _checkpoint_failed(self, path: Path, error: Exception) -> None:
+        log.error("%s could not be saved; training goes on without it: %s", path, error)
+        self.run.alert("checkpoint not saved", f"{path}: {error}")
+
+
+def run_of(checkpoint: LoadedCheckpoint) -> Path | None:
+    """The folder of the run that made a checkpoint, if it still exists."""
+    try:
+        named = (checkpoint.path / RUN_FILE).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    folder = (checkpoint.path.parent / named).resolve()
+    return folder if (folder / "run.json").is_file() else None
+
+
+def read_state(checkpoint: LoadedCheckpoint) -> TrainerState:
+    """A checkpoint's state; a best checkpoint that is gone is named and forgotten.
+
+    Raises:
+        CheckpointError: It has none.
+    """
+    path = checkpoint.path / TRAINER_STATE_NAME
+    if not path.is_file():
+        raise CheckpointNotFoundError(
+            checkpoint.path,
+            f"without {TRAINER_STATE_NAME} training cannot go on from it; load its weights into "
+            "the model yourself, and train without resuming",
+        )
+    state = TrainerState.load_from_json(path)
+    if state.global_step < 0:
+        why = f"says that {state.global_step} steps were taken"
+        raise DamagedCheckpointError(checkpoint.path, TRAINER_STATE_NAME, why)
+    best = state.best_model_checkpoint
+    if best is not None and not Path(best).is_dir():
+        log.warning("the best checkpoint so far, %s, is gone; it is forgotten", best)
+        state.best_model_checkpoint = None
+    return state
