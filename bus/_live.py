@@ -226,6 +226,8 @@ class LiveLoop:
             return self._loop
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        # The first use loads anyio's backend, for which a subscriber would be called slow.
+        anyio.run(anyio.sleep, 0)
         asyncio.set_event_loop(loop)
         while not self._stopped:
             try:
