@@ -1,8 +1,8 @@
 """The first program to look at: a small language model trained in minutes on one core.
 
 ```
-prepare      the text (_data), the model (_model), a checkpoint to go on from (_checkpoint)
-train        _train: learn, log, evaluate, read the decisions, save
+prepare      the text (_data), the model (_model), a checkpoint to go on from (_train)
+train        _trainer: a `runtime.Trainer` and the demo's callbacks
   beside it  _subscribers watch and decide, _display draws
 afterwards   write the report, print the summary (_summary)
 ```

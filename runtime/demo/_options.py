@@ -10,7 +10,7 @@ from runtime.demo._model import ModelShape
 
 
 class Recipe(BaseModel):
-    """Everything the trained weights depend on; a checkpoint carries it, so a resume follows it.
+    """Everything the trained weights depend on; noted beside the checkpoints for those who resume.
 
     Attributes:
         steps: Optimizer steps in all.
@@ -97,8 +97,8 @@ class DemoOptions:
         seed: Of everything random; None for the recipe's.
         learning_rate: The highest one; None for the recipe's.
         quick: Train a toy for a second instead of a language model for minutes.
-        resume: Go on with the newest run of that name from its last checkpoint. The recipe is the
-            checkpoint's, except for what is given here.
+        resume: Go on with the newest run of that name from its last checkpoint. The recipe is that
+            run's, except for what is given here.
         crash_at: Kill the process with SIGKILL instead of taking this step.
         device: Where to train, as torch names it. A resumed run is bit-equal to an unbroken one on
             the CPU.

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from bus import TextLogged, find_run
-from runtime import TRAINER_STATE_NAME, Run, TrainerState
+from runtime import TRAINER_STATE_NAME, Run, TrainerState, TrainingArguments
 from runtime._checkpoint_files import checkpoint_step
 from runtime._checkpoint_load import last_good_checkpoint
 from runtime.demo._display import ProgressDisplay
@@ -65,7 +65,7 @@ def run_demo(options: DemoOptions, *, console: Console | None = None) -> DemoSum
             model,
             run,
             _write_recipe(recipe, run),
-            device=options.device,
+            use_cpu=torch.device(options.device).type == "cpu",
             resumed=start.checkpoint is not None,
             crash=_crash(options.crash_at, display),
         ) as trainer:
@@ -150,3 +150,7 @@ def _check_device(device: str) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
         raise DeviceUnusableError(device, str(error).splitlines()[0]) from error
+    wanted = torch.device(device)
+    own = TrainingArguments(use_cpu=wanted.type == "cpu").device
+    if wanted.type != own.type or wanted.index not in (None, own.index):
+        raise DeviceUnusableError(device, f"the trainer uses {own} here")

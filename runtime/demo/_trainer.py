@@ -40,7 +40,7 @@ def make_trainer(
     run: Run,
     folder: Path,
     *,
-    device: str,
+    use_cpu: bool,
     resumed: bool,
     crash: "Crash | None",
 ) -> Trainer:
@@ -51,14 +51,14 @@ def make_trainer(
         model: What to train.
         run: Where to publish.
         folder: Where checkpoints go.
-        device: "cpu", or else this process's accelerator is used.
+        use_cpu: Whether to train on the CPU even if there is an accelerator.
         resumed: Whether training will go on from a checkpoint, so that it does not begin with an
             evaluation and a checkpoint.
         crash: What ends the process on the way, if anything does.
     """
     args = TrainingArguments(
         output_dir=str(folder),
-        use_cpu=device == "cpu",
+        use_cpu=use_cpu,
         seed=recipe.seed,
         max_steps=recipe.steps,
         per_device_train_batch_size=recipe.batch_size,
