@@ -112,10 +112,6 @@ class ByteGPT(nn.Module):
         x = self.norm(self.blocks(self.token(tokens)))
         return functional.linear(x, self.token.weight)
 
-    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Returns the mean cross-entropy in nats per byte, a scalar on the model's device."""
-        return functional.cross_entropy(self(inputs).flatten(0, 1), targets.flatten())
-
     @torch.no_grad()
     def generate(self, prompt: str, *, length: int, seed: int, temperature: float = 0.7) -> str:
         """Continues `prompt` by `length` sampled bytes; leaves torch's own random state alone."""
