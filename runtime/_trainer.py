@@ -141,6 +141,7 @@ class Trainer(Training):
     def train(
         self,
         resume_from_checkpoint: "str | os.PathLike[str] | bool | None" = None,
+        *,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
         """Train until the end that the arguments give, or until a flag or a request stops it.
