@@ -10,6 +10,8 @@ assert recorder.metrics("loss") == [2.5, 2.4]
 JournalAsserter(run.dir).complete().ends("finished").has(CheckpointSaved, step=100)
 
 requests = await replay(run.dir, stop_on_divergence, MetricsLogged)
+
+close_open_runs()  # in a fixture: what a test leaves open would live on to the end of them all
 ```
 """
 
@@ -20,6 +22,7 @@ from typing import Any, Self, TypeVar, cast
 from bus._control import Control, Handle
 from bus._event import Event, Metrics
 from bus._events import Gap, Outcome, RunEnded, RunStarted
+from bus._lifetime import close_open_runs as close_open_runs  # noqa: PLC0414 - for users' tests
 from bus._lines import list_segments
 from bus._reader import JournalReader, Record
 from bus._registration import with_control

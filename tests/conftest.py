@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -11,3 +12,10 @@ from tests.waiting import eventually
 def eventually_fixture() -> Callable[..., None]:
     """Waits until a condition holds, and fails when it does not in time."""
     return eventually
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Processes that tests start can be interrupted: a background job's would ignore SIGINT."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
