@@ -35,7 +35,7 @@ def track(closable: Closable) -> None:
         _installed[0] = True
         _owner[0] = os.getpid()  # a launcher may have imported this and forked since
         os.register_at_fork(after_in_child=_after_fork)
-        _at_exit(close_open_runs)
+        _at_exit(_close_all)
     _open.add(closable)
 
 
@@ -53,8 +53,12 @@ def _at_exit(function: Callable[[], None]) -> None:
             atexit.register(function)
 
 
-def close_open_runs() -> None:
-    """Close every run of this process that is open, as at its exit."""
+def open_runs() -> frozenset[Closable]:
+    """The runs of this process that are open."""
+    return frozenset(_open)
+
+
+def _close_all() -> None:
     if os.getpid() != _owner[0]:
         return
     for closable in list(_open):

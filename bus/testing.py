@@ -11,18 +11,20 @@ JournalAsserter(run.dir).complete().ends("finished").has(CheckpointSaved, step=1
 
 requests = await replay(run.dir, stop_on_divergence, MetricsLogged)
 
-close_open_runs()  # in a fixture: what a test leaves open would live on to the end of them all
+with ended_runs():  # in a fixture: what a test leaves open would live on to the end of them all
+    ...
 ```
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
 from bus._control import Control, Handle
 from bus._event import Event, Metrics
 from bus._events import Gap, Outcome, RunEnded, RunStarted
-from bus._lifetime import close_open_runs as close_open_runs  # noqa: PLC0414 - for users' tests
+from bus._lifetime import open_runs
 from bus._lines import list_segments
 from bus._reader import JournalReader, Record
 from bus._registration import with_control
@@ -31,6 +33,17 @@ from bus._rundir import JOURNAL_FOLDER
 from bus._subscription import EventStream, Filter, Subscription, When
 
 AnyEvent = TypeVar("AnyEvent", bound=Event)
+
+
+@contextmanager
+def ended_runs() -> Generator[None]:
+    """Close the runs that are opened within and left open, as the process's exit would."""
+    before = open_runs()
+    try:
+        yield
+    finally:
+        for each in open_runs() - before:
+            each.close_at_exit()
 
 
 class Recorder:

@@ -146,7 +146,6 @@ class Run(Monitored):
         self._warned_closed = False
         super().__init__(Bus(None, options=options, held=True), snapshots=snapshots, strict=strict)
         self._open = True
-        track(self)
         if self._begins_at_once:
             self._begin(resume, from_step)
 
@@ -160,6 +159,7 @@ class Run(Monitored):
             resume=resume,
             from_step=from_step,
         )
+        track(self)
         self._bus.begin(known.folder / JOURNAL_FOLDER, attempt=known.attempt)
         self._bus.publish(
             RunStarted(

@@ -7,7 +7,7 @@ one. A run that nothing was published in leaves no trace.
 import logging
 from typing import ClassVar
 
-from bus import Account, Event, Outcome, forget
+from bus import Account, Event, Outcome
 from runtime._identity import Resume
 from runtime._run import Run
 
@@ -63,7 +63,6 @@ class TrainerRun(Run):
         """As `Run.close`; one that has not begun begins only if somebody waits for its end."""
         if not self.begun and not self._bus.has_listeners:
             self._open = False
-            forget(self)
             return None
         if error is None:
             outcome = outcome or self.expected

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from bus.testing import close_open_runs
+from bus.testing import ended_runs
 
 
 @pytest.fixture(autouse=True)
 def ended() -> Iterator[None]:
     """The runs that a test leaves open end with it, and not with their threads at the exit."""
-    yield
-    close_open_runs()
+    with ended_runs():
+        yield
