@@ -33,8 +33,19 @@ def train_bare(task: Task, _folder: Path, _every_step: bool) -> None:
 
 
 def make_optimizer(task: Task) -> tuple[AdamW, LambdaLR]:
-    """What Transformers' defaults make: fused AdamW, and a rate that falls to nothing."""
-    optimizer = AdamW(task.model.parameters(), lr=LEARNING_RATE, weight_decay=0.0, fused=True)
+    """What Transformers' defaults make: fused AdamW, a rate that falls to nothing.
+
+    As there, biases are a group of their own, which weights would decay without.
+    """
+    named = list(task.model.named_parameters())
+    groups = [
+        [each for name, each in named if name.endswith("bias") is own] for own in (False, True)
+    ]
+    optimizer = AdamW(
+        [{"params": group, "weight_decay": 0.0} for group in groups if group],
+        lr=LEARNING_RATE,
+        fused=True,
+    )
     return optimizer, LambdaLR(optimizer, lambda step: max(0.0, 1 - step / task.steps))
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 from runtime._callback_list import CallbackList
 from runtime._callbacks import TrainerCallback
 from runtime._default_flow import DefaultFlowCallback
-from runtime._logs import Logs
 from runtime._state import TrainerControl, TrainerState
 
 if TYPE_CHECKING:
@@ -138,8 +137,7 @@ class CallbackHandler(CallbackList):
     ) -> TrainerControl:
         """Take back the wish to log and call the hook, each callback with a copy of its own."""
         control.should_log = False
-        mine = logs if isinstance(logs, Logs) else Logs(logs)
-        return self.call_event("on_log", args, state, control, logs=mine)
+        return self.call_event("on_log", args, state, control, logs=logs)
 
     def on_evaluate(
         self,

@@ -135,7 +135,10 @@ class KeepColumns:
         Raises:
             ValueError: Nothing is left of a sample.
         """
-        return self._collator([self._kept(feature) for feature in features])
+        fits = self._columns.issuperset
+        return self._collator(
+            [each if type(each) is dict and fits(each) else self._kept(each) for each in features]
+        )
 
     def _kept(self, feature: Any) -> Any:  # noqa: ANN401 - samples of any kind
         if not isinstance(feature, dict):

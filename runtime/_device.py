@@ -176,6 +176,8 @@ class DeviceReader:
 
     def take(self, tensors: Mapping[str, torch.Tensor]) -> DeviceValues:
         """Start copying; tensors of several kinds of device may be mixed."""
+        if self.reads_cpu and all(tensor.is_cpu for tensor in tensors.values()):
+            return self._of("cpu").take(tensors)
         by_kind: dict[str, dict[str, torch.Tensor]] = {}
         for key, tensor in tensors.items():
             by_kind.setdefault(tensor.device.type, {})[key] = tensor

@@ -60,7 +60,7 @@ class LossSum:
         losses, steps = self._losses, self._steps
         self._losses, self._steps = [], []
         if len(losses) == 1 and self._folded is None:
-            loss = losses[0].reshape(())
+            loss = losses[0] if losses[0].dim() == 0 else losses[0].reshape(())
             self._folded = torch.nan_to_num(loss, 0.0, 0.0, 0.0) if self._filtered else loss
             return
         stacked = torch.stack([each.reshape(()).float() for each in losses])

@@ -5,7 +5,7 @@ first later hook that finds them there, and at the latest when training ends.
 """
 
 from collections.abc import Iterable, Sized
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, Unpack, cast
 
 from tqdm.auto import tqdm
 from typing_extensions import override
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from runtime._state import TrainerControl, TrainerState
 
 _Bar: TypeAlias = "tqdm[Any]"
+
+_PAUSE: Final = 0.1
+"""Seconds between two redrawings of a bar that lines are written above; tqdm's own."""
 
 
 class PrinterCallback(TrainerCallback):
@@ -109,7 +112,7 @@ class ProgressCallback(TrainerCallback):
         self.training_bar: _Bar | None = None
         self.prediction_bar: _Bar | None = None
         self._seen = 0
-        self._lines = LogLines(self._write, longest=max_str_len)
+        self._lines = LogLines(self._write, longest=max_str_len, pause=_PAUSE)
 
     @override
     def on_train_begin(
@@ -155,6 +158,7 @@ class ProgressCallback(TrainerCallback):
             batches = _length(kwargs["eval_dataloader"])
             if batches is None:
                 return
+            self._lines.show_arrived()  # the next step, which would show them, is far off
             self.prediction_bar = tqdm(
                 total=batches, leave=self.training_bar is None, dynamic_ncols=True
             )

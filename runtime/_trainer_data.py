@@ -87,7 +87,9 @@ class Loaders(TrainerBase):
     def make_feed(self, loader: Iterable[Any]) -> EpochFeed:
         """The micro-batches of the loop, in groups of an optimizer step."""
         parts = self.args.gradient_accumulation_steps
-        return EpochFeed(loader, accumulation=parts, device=self.device)
+        # Only a transfer is worth an early start; the step itself sees to everything else.
+        device = None if self.device.type == "cpu" else self.device
+        return EpochFeed(loader, accumulation=parts, device=device)
 
     def count_items(self, group: list[Batch]) -> torch.Tensor | None:
         """Labels that count in the micro-batches of an optimizer step, on the device.
