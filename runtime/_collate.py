@@ -135,7 +135,7 @@ class KeepColumns:
         Raises:
             ValueError: Nothing is left of a sample.
         """
-        fits = self._columns.issuperset
+        fits: Callable[[Any], bool] = self._columns.issuperset
         return self._collator(
             [each if type(each) is dict and fits(each) else self._kept(each) for each in features]
         )
