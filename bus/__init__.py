@@ -82,6 +82,7 @@ from bus._events import (
     SystemMetricsLogged,
     TextLogged,
 )
+from bus._folder_hold import FolderHold, unheld
 from bus._hooks import (
     CheckpointSaved,
     EpochBegan,
@@ -258,6 +259,7 @@ __all__ = [
     "EventDefinitionError",
     "EventStream",
     "Filter",
+    "FolderHold",
     "Gap",
     "Handle",
     "HistogramLogged",
@@ -355,6 +357,7 @@ __all__ = [
     "sink_context",
     "sync_run",
     "track",
+    "unheld",
     "well_formed",
 ]
 

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from bus import unheld
 from runtime._checkpoint_contents import CheckpointContents, SavedCheckpoint
 from runtime._checkpoint_errors import CheckpointDelayError
 from runtime._checkpoint_files import (
@@ -149,6 +150,10 @@ class Checkpoints:
         """
         self._thread.submit(partial(self._delete_others, self._own(path)))
 
+    def rotate(self) -> None:
+        """Delete what is beyond the limit and was held by somebody who has let go of it."""
+        self._thread.submit(self._rotate)
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until everything handed over is on disk or has failed; False if it takes longer."""
         return self._thread.wait(timeout)
@@ -200,7 +205,12 @@ class Checkpoints:
         with self._pinning:  # so that nobody begins to read what is about to vanish
             for path in self._pins.release(doomed):
                 try:
-                    hidden.append(hide_checkpoint(path))
+                    with unheld(path) as free:
+                        # One that a sink uploads goes at a later time, at the latest at the end.
+                        if free:
+                            hidden.append(hide_checkpoint(path))
+                except FileNotFoundError:
+                    continue  # somebody else deletes here too
                 except OSError as error:
                     log.warning("%s is to be deleted and cannot be: %s", path, error)
         for path in hidden:

@@ -210,7 +210,11 @@ class Trainer(Training):
         """
         self.finish_pushes()
         self._checkpoints.close()
-        return self._run.close(outcome) if self._owns_run else None
+        if not self._owns_run:
+            return None
+        account = self._run.close(outcome)
+        self._forget_uploaded()
+        return account
 
     def __enter__(self) -> Self:
         return self
@@ -225,6 +229,7 @@ class Trainer(Training):
             self.finish_pushes(self._run.close_timeout)
             self._checkpoints.close()
             self._run.close(error=error)
+            self._forget_uploaded()
         else:
             self.close()
 
@@ -239,6 +244,11 @@ class Trainer(Training):
         self._checkpoints.wait(self._run.close_timeout)
         if self._owns_run:
             self._run.close(error=error)
+
+    def _forget_uploaded(self) -> None:
+        """Delete what rotation has left to a sink that read it, now that all have ended."""
+        self._checkpoints.rotate()
+        self._checkpoints.close()
 
     # The parts that a trainer is made of.
 

@@ -4,6 +4,7 @@ A file that cannot be stored is one warning and never holds up the metrics behin
 server does not answer is tried again with the batch.
 """
 
+import contextlib
 import logging
 import os
 import shutil
@@ -15,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from anyio import to_thread
 
-from bus import RejectedError
+from bus import FolderHold, RejectedError
 from sinks._http import HttpClient
 from sinks._mlflow_answers import ArtifactsDisabledError
 from sinks._mlflow_names import UnsafePathError, legal_path
@@ -48,6 +49,7 @@ class Artifacts:
         self._uri = artifact_uri
         self._beside = urlsplit(base).hostname in _LOCAL
         self._off = False
+        self._held: FolderHold | None = None
 
     async def store(self, upload: Upload, *, skip: int, done: Done) -> None:
         """Store a file, every file of a folder, or a text.
@@ -70,6 +72,7 @@ class Artifacts:
         if upload.source is None:
             await self._guarded(target, partial(self._put_text, target, upload.text))
             return
+        self._hold(Path(upload.source))
         files = await to_thread.run_sync(_files, Path(upload.source), abandon_on_cancel=True)
         if not files:
             log.warning("%s is gone, so it was not uploaded to MLflow", upload.source)
@@ -80,6 +83,21 @@ class Artifacts:
                 place = f"{target}/{inner}" if inner else target
                 await self._guarded(place, partial(self._put_file, place, path))
                 await done(count)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the folder that is being uploaded."""
+        if self._held is not None:
+            self._held.release()
+            self._held = None
+
+    def _hold(self, source: Path) -> None:
+        """Keep a folder from rotation until all of it is stored, however often that is tried."""
+        if self._held is not None and self._held.path == source:
+            return
+        self.release()
+        with contextlib.suppress(OSError):  # a file, or nothing
+            self._held = FolderHold(source)
 
     async def _guarded(self, place: str, put: Callable[[], Awaitable[None]]) -> None:
         """Make one call; what the server refuses for good, or the disk, is a warning."""

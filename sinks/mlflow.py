@@ -183,6 +183,12 @@ class MlflowSink(HttpSink):
         memory.last_files = {}
         return memory.state()
 
+    async def release(self) -> None:
+        """Let go of what is being uploaded, and close the connections."""
+        if self._artifacts is not None:
+            self._artifacts.release()
+        await super().release()
+
     async def _begin(self, batch: Batch, memory: Memory) -> None:
         """Make the run, unless an earlier try whose answer was lost has made it."""
         assert self._experiment_id is not None

@@ -69,6 +69,7 @@ class StandIn:
         faults: For each call what its next requests meet: "lose" applies it and closes the
             connection, a number is answered instead of applying it.
         files: Artifacts by their path.
+        before: Called with the name of each call, before it is answered.
     """
 
     def __init__(self, *, old=False, serves_artifacts=True):
@@ -80,6 +81,7 @@ class StandIn:
         self.requests = []
         self.faults = defaultdict(deque)
         self.headers = []
+        self.before = lambda _call: None
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -113,6 +115,7 @@ class StandIn:
             call = path.removeprefix(API) if path.startswith(API) else path
             if path.startswith(FILES):
                 call = "artifacts"
+            self.before(call)
             fault = self.faults[call].popleft() if self.faults[call] else None
             try:
                 body = _decoded(method, headers, content) if path.startswith(API) else None

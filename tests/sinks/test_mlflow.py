@@ -4,6 +4,7 @@ import base64
 import json
 import math
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +22,7 @@ from bus import (
     TextLogged,
     list_cursors,
     sync_run,
+    unheld,
 )
 from bus._handover import PlainSink
 from sinks.mlflow import MlflowSink
@@ -55,6 +57,11 @@ def server():
 def old_server():
     with StandIn(old=True) as server:
         yield server
+
+
+def _is_held(folder):
+    with unheld(folder) as free:
+        return not free
 
 
 class SmallBatches(MlflowSink):
@@ -347,6 +354,23 @@ class TestFiles:
 
         assert len(server.files) == 4
         assert len(server.calls("artifacts")) == 5
+
+    def test_what_is_being_uploaded_is_not_rotated_away(self, server, tmp_path, events):
+        """A folder is held from its first file to its last, through a failed try."""
+        first, second = (Path(each.path) for each in events if isinstance(each, CheckpointSaved))
+        server.faults["artifacts"].extend([None, 500, None])
+        held = []
+
+        def note(call):
+            if call == "artifacts":
+                held.append([path for path in (first, second) if _is_held(path)])
+
+        server.before = note
+        deliver(write_attempt(tmp_path / "run", events), server, log_artifacts="checkpoints")
+
+        assert held == [[first]] * 3 + [[second]] * 2
+        assert not _is_held(first)
+        assert not _is_held(second)
 
     def test_nothing_leaves_the_runs_folder(self, server, tmp_path, events):
         """A name with `..` becomes a dead letter with the reason."""

@@ -2,11 +2,15 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 import torch
 
+from bus import FolderHold, unheld
 from runtime._checkpoint_contents import CheckpointContents
 from runtime._checkpoint_files import checkpoint_step, find_checkpoints, last_checkpoint
 from runtime._checkpoints import Checkpoints
@@ -212,3 +216,56 @@ class TestPins:
         shutil.rmtree(path)
         assert not checkpoints.reading(tmp_path / "checkpoint-1")
         assert checkpoints.superseded == 1
+
+
+HOLDER = """
+import sys
+from bus import FolderHold, unheld
+hold = FolderHold(sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+class TestHolds:
+    """A sink that uploads a checkpoint, in any process, keeps it until it is done."""
+
+    def test_held_until_released(self, start, left, tmp_path):
+        """It goes with the next rotation after that, and the others do not wait for it."""
+        checkpoints = start(1)
+        checkpoints.save(CONTENTS, step=1, best=None)
+        with FolderHold(tmp_path / "checkpoint-1"), FolderHold(tmp_path / "checkpoint-1"):
+            for step in (2, 3):
+                checkpoints.save(CONTENTS, step=step, best=None)
+            assert left() == [1, 3]
+        checkpoints.rotate()
+        assert left() == [3]
+
+    def test_a_holder_that_is_killed_holds_no_more(self, start, left, tmp_path):
+        """The lock is the process's, not the folder's."""
+        checkpoints = start(1)
+        checkpoints.save(CONTENTS, step=1, best=None)
+        command = [sys.executable, "-c", HOLDER, str(tmp_path / "checkpoint-1")]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(command, text=True, **pipes) as holder:
+            assert holder.stdout.readline() == "held\n"
+            checkpoints.save(CONTENTS, step=2, best=None)
+            assert left() == [1, 2]
+            holder.send_signal(signal.SIGKILL)
+            holder.wait()
+        checkpoints.rotate()
+        assert left() == [2]
+
+    def test_what_is_gone_cannot_be_held(self, tmp_path):
+        """Nor can a file."""
+        (tmp_path / "file").touch()
+        with pytest.raises(FileNotFoundError):
+            FolderHold(tmp_path / "checkpoint-1")
+        with pytest.raises(NotADirectoryError):
+            FolderHold(tmp_path / "file")
+
+    def test_what_is_being_deleted_cannot_be_held(self, tmp_path):
+        """A reader that comes too late hears so, and never reads half a folder."""
+        with unheld(tmp_path) as free, pytest.raises(FileNotFoundError, match="being deleted"):
+            assert free
+            FolderHold(tmp_path)
