@@ -26,7 +26,7 @@ class FolderHold:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._descriptor: int | None = _open(self.path)
         try:
             self._take()
