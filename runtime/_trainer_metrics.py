@@ -56,7 +56,9 @@ class MetricFiles(TrainerBase):
         _write(self.output_dir / f"{split}_results.json", metrics)
         if combined:
             path = self.output_dir / ALL_RESULTS
-            known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            known: dict[str, float] = {}
+            if path.exists():
+                known = json.loads(path.read_text(encoding="utf-8"))
             _write(path, known | dict(metrics))
 
 
