@@ -18,6 +18,7 @@ from sinks._bodies import in_thread
 from sinks._comet_answers import AlreadyThereError
 from sinks._comet_plan import Upload
 from sinks._comet_server import CometServer, RemoteExperiment
+from sinks._comet_state import Memory
 from sinks._comet_values import compact
 from sinks._http import HttpClient
 
@@ -26,11 +27,8 @@ log = logging.getLogger("sinks")
 _LONGEST: Final = 500
 """Characters of an asset's name."""
 
-Done = Callable[[int], Awaitable[None]]
-"""Told how many files of a folder are stored."""
-
-LeftOut = Callable[[str], None]
-"""Told why a file is not sent."""
+Note = Callable[[str, int], Awaitable[None]]
+"""Told how many files of the upload at a place are stored."""
 
 
 class Assets:
@@ -46,34 +44,33 @@ class Assets:
         self._http = http
         self._server = server
         self._experiment = experiment
-        self._left_out: LeftOut = _ignored
         self._held: FolderHold | None = None
 
-    async def store(self, upload: Upload, *, skip: int, done: Done, left_out: LeftOut) -> None:
+    async def store(self, upload: Upload, memory: Memory, note: Note) -> None:
         """Store a file, every file of a folder, or a text.
 
         Args:
             upload: What, and under which name.
-            skip: How many files of the folder are stored already.
-            done: Called after each file of a folder.
-            left_out: Called for each file that is not sent.
+            memory: Knows what of it is stored already, and counts what is not sent.
+            note: Called after each file.
 
         Raises:
             DeliveryError: Comet cannot be reached, or lets nobody in.
         """
-        self._left_out = left_out
         if upload.source is None:
-            await self._guarded(upload, upload.target, None)
+            await self._guarded(upload, upload.target, None, memory)
             return
-        self._hold(Path(upload.source))
-        files = await in_thread(_files, Path(upload.source))
+        source = Path(upload.source)
+        self._hold(source)
+        files = await in_thread(_files, source)
         if not files and not upload.may_be_gone:
-            self._leave_out(f"{upload.source} is gone", "gone before it could be uploaded")
+            _leave_out(memory, f"{source} is gone", "gone before it could be uploaded")
+        skip = memory.done_of(upload.place)
         for count, (path, inner) in enumerate(files, start=1):
             if count > skip:
                 name = f"{upload.target}/{inner}" if inner else upload.target
-                await self._guarded(upload, name, path)
-                await done(count)
+                await self._guarded(upload, name, path, memory)
+                await note(upload.place, count)
         self.release()
 
     def release(self) -> None:
@@ -90,19 +87,19 @@ class Assets:
         with contextlib.suppress(OSError):  # a file, or nothing
             self._held = FolderHold(source)
 
-    async def _guarded(self, upload: Upload, name: str, path: Path | None) -> None:
+    async def _guarded(self, upload: Upload, name: str, path: Path | None, memory: Memory) -> None:
         """Upload one; what Comet refuses for good, or the disk, is a warning."""
         try:
             size = 0 if path is None else await in_thread(os.path.getsize, path)
             if size > self._experiment.largest:
                 limit = f"larger than the {self._experiment.largest >> 20} MB that Comet takes"
-                self._leave_out(f"{path} is {limit}", limit)
+                _leave_out(memory, f"{path} is {limit}", limit)
             else:
                 await self._put(upload, name, path)
         except AlreadyThereError:
             return  # an earlier try whose answer was lost
         except (RejectedError, OSError) as error:
-            self._leave_out(f"{name}: {error}", "refused")
+            _leave_out(memory, f"{name}: {error}", "refused, or unreadable")
 
     async def _put(self, upload: Upload, name: str, path: Path | None) -> None:
         place = f"{self._experiment.key}/{upload.place}/{name}"
@@ -140,9 +137,10 @@ class Assets:
             query["extension"] = extension
         return urlencode(query, quote_via=quote)
 
-    def _leave_out(self, words: str, reason: str) -> None:
-        log.warning("not uploaded to Comet: %s", words)
-        self._left_out(reason)
+
+def _leave_out(memory: Memory, words: str, reason: str) -> None:
+    log.warning("not uploaded to Comet: %s", words)
+    memory.leave_out(reason)
 
 
 def _call(kind: str) -> str:
@@ -176,7 +174,3 @@ def _files(source: Path) -> list[tuple[Path, str]]:
             if path.is_file():
                 found.append((path, path.relative_to(source).as_posix()))
     return found
-
-
-def _ignored(_reason: str) -> None:
-    """Nobody counts yet."""

@@ -24,6 +24,7 @@ class Rates:
 
     def __init__(self) -> None:
         self._sent: dict[Kind, deque[tuple[float, int]]] = {kind: deque() for kind in _LIMITS}
+        self._total: dict[Kind, int] = dict.fromkeys(_LIMITS, 0)
 
     async def room(self, kind: Kind, count: int = 1) -> None:
         """Wait until so many more may be sent, and count them as sent."""
@@ -31,8 +32,9 @@ class Rates:
         while True:
             now = anyio.current_time()
             while sent and sent[0][0] <= now - _WINDOW:
-                sent.popleft()
-            if not sent or sum(each for _, each in sent) + count <= _LIMITS[kind]:
+                self._total[kind] -= sent.popleft()[1]
+            if not sent or self._total[kind] + count <= _LIMITS[kind]:
                 break
             await anyio.sleep(sent[0][0] + _WINDOW - now)
         sent.append((now, count))
+        self._total[kind] += count

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import orjson
 from pydantic import JsonValue
+from pydantic_core import to_json
 
 from bus import UnavailableError
 from sinks._comet_plan import Item
@@ -214,8 +214,7 @@ class CometServer:
         if kind is not None:
             await self.rates.room(kind)
         headers = {"content-type": "application/json;charset=utf-8"}
-        content = orjson.dumps(body)
-        answer = await self._http.post(url, content=content, headers=headers, gzip=gzip)
+        answer = await self._http.post(url, content=to_json(body), headers=headers, gzip=gzip)
         return _object(answer.json())
 
 

@@ -31,8 +31,8 @@ class Memory(BaseModel):
         masked_for: The attempt that the mask is for.
         offset: Console lines delivered so far; None before the first.
         waiting: Files to upload when the run ends, by their place there.
-        uploading: Which upload is under way.
-        uploaded: How many files of it are stored.
+        under_way: Which upload or stretch is under way.
+        done: How many files or points of it are there.
         counts: How many texts and models there are, each of which Comet limits.
         left_out: What was not sent, and how often: by the reason.
         error: Why the run failed, once that is known.
@@ -44,8 +44,8 @@ class Memory(BaseModel):
     masked_for: int = 1
     offset: int | None = None
     waiting: dict[str, File] = Field(default_factory=dict[str, File])
-    uploading: str = ""
-    uploaded: int = 0
+    under_way: str = ""
+    done: int = 0
     counts: dict[str, int] = Field(default_factory=dict[str, int])
     left_out: dict[str, int] = Field(default_factory=dict[str, int])
     error: str | None = None
@@ -53,6 +53,10 @@ class Memory(BaseModel):
     def state(self) -> State:
         """As the delivery keeps it."""
         return self.model_dump(mode="json", exclude_defaults=True)
+
+    def done_of(self, place: str) -> int:
+        """How much of an upload or stretch is there already."""
+        return self.done if self.under_way == place else 0
 
     def leave_out(self, reason: str, count: int = 1) -> None:
         """Count what is not sent."""

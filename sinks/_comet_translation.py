@@ -3,7 +3,7 @@
 Nothing here waits or sends. The same records on top of the same `Memory` mean the same each time.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from pydantic import JsonValue
@@ -28,9 +28,10 @@ from bus import (
     TextLogged,
     TrainEnded,
 )
-from sinks._comet_plan import Plan, Upload
+from sinks._comet_plan import Stretch
 from sinks._comet_settings import CometSettings
-from sinks._comet_state import File, Memory
+from sinks._comet_state import Memory
+from sinks._comet_uploads import Uploads, waiting
 from sinks._comet_values import (
     compact,
     flattened,
@@ -62,9 +63,6 @@ WANTED: Final[tuple[type[Event], ...]] = (
 )
 
 _RESULTS: Final = {"evaluated": "eval", "predicted": "predict", "train_ended": ""}
-_MEDIA: Final = {"image": "visualization", "audio": "audio", "video": "video"}
-_MOST: Final = {"text-sample": 500, "model-element": 100}
-"""Texts and models that an experiment may have."""
 _FACTS: Final = ("host", "python", "torch", "cuda", "hotloop", "folder", "git_commit", "command")
 
 Latest = dict[str, tuple[int | None, float]]
@@ -72,27 +70,29 @@ Latest = dict[str, tuple[int | None, float]]
 
 
 class Translation:
-    """Translates the records of one batch, one after another.
+    """Translates the records of a stretch, one after another.
 
     Args:
+        stretch: What has to be sent; each record adds to it.
         memory: What has been delivered; it is changed along the way.
-        latest: What was logged last.
+        latest: What was logged last; it is changed too.
         settings: How the run is to be shown.
         name: What the run is called.
-
-    Attributes:
-        plan: What has to be sent.
-        steps: For each metric of the batch the highest step.
-        masked: Points left out because an earlier attempt delivered theirs.
     """
 
-    def __init__(self, memory: Memory, latest: Latest, settings: CometSettings, name: str) -> None:
-        self.plan = Plan()
-        self.steps: dict[str, int] = {}
-        self.masked = 0
+    def __init__(
+        self,
+        stretch: Stretch,
+        memory: Memory,
+        latest: Latest,
+        settings: CometSettings,
+        name: str,
+    ) -> None:
+        self._stretch = stretch
         self._memory = memory
         self._latest = latest
         self._settings = settings
+        self._uploads = Uploads(memory, settings.log_assets)
         self._name = settings.experiment_name or name
 
     def add(self, record: Record) -> None:
@@ -100,41 +100,35 @@ class Translation:
         event = record.event
         if isinstance(event, MetricsLogged):
             for key, value in event.metrics.items():
-                name = self._point(record, key, value, event.metrics)
-                self._latest[name] = (event.step, value)
+                name = self._shown(record, key)
+                self._latest[name] = event.step, value
+                self._point(event, name, value, event.metrics)
         elif isinstance(event, (Evaluated, Predicted, TrainEnded)):
             self._results(record, event)
         elif isinstance(event, SystemMetricsLogged):
             for key, value in event.metrics.items():
-                self._point(record, f"sys.{key.replace('/', '.')}", value, {}, renamed=False)
-        elif isinstance(event, (RunStarted, RunEnded)):
-            self._life(event)
+                name = _ranked(record, f"sys.{key.replace('/', '.')}")
+                self._point(event, name, value, {})
+        elif isinstance(event, RunStarted):
+            self._start(event)
+        elif isinstance(event, RunEnded):
+            self._end(event)
         elif isinstance(event, (CheckpointSaved, ArtifactReady)):
-            self._file(record, event)
+            self._stretch.uploads += self._uploads.file(record, event)
+        elif isinstance(event, MediaLogged):
+            self._stretch.uploads += self._uploads.media(record, event)
         else:
             self._words(record, event)
-        self.plan.next_record()
 
-    def _point(
-        self,
-        record: Record,
-        key: str,
-        value: float,
-        beside: Mapping[str, float],
-        *,
-        renamed: bool = True,
-    ) -> str:
-        """Add a point unless an earlier attempt's stands for it; tell its name."""
-        key = rewritten(key) if renamed and self._settings.rewrite else key
-        name = named(f"rank{record.rank}/{key}" if record.rank else key)
-        event = record.event
-        if event.step is not None:
-            if event.step <= self._memory.mask.get(name, -1):
-                self.masked += 1
-                return name
-            self.steps[name] = max(event.step, self.steps.get(name, event.step))
+    def _shown(self, record: Record, key: str) -> str:
+        return _ranked(record, rewritten(key) if self._settings.rewrite else key)
+
+    def _point(self, event: Event, name: str, value: float, beside: Mapping[str, float]) -> None:
+        """Add a point, unless that of an earlier attempt stands for it."""
+        if event.step is not None and event.step <= self._memory.mask.get(name, -1):
+            return
         epoch = beside.get("epoch")
-        self.plan.point(
+        self._stretch.points.append(
             {
                 "metricName": name,
                 "metricValue": number(value),
@@ -144,41 +138,32 @@ class Translation:
                 "timestamp": milliseconds(event.time),
             }
         )
-        return name
 
     def _results(self, record: Record, event: Evaluated | Predicted | TrainEnded) -> None:
         """Add the numbers of an evaluation, unless they have been logged as metrics too."""
         heading = "" if self._settings.rewrite else _RESULTS[event.type]
         dataset = event.dataset if isinstance(event, Evaluated) else None
         for key, value in event.metrics.items():
-            name = key
+            whole = key
             if heading and not key.startswith((f"{heading}/", f"{heading}_")):
-                name = "/".join(part for part in (heading, dataset, key) if part)
-            shown = named(rewritten(name) if self._settings.rewrite else name)
-            if self._latest.get(shown) != (event.step, value):
-                self._point(record, name, value, event.metrics)
+                whole = "/".join(part for part in (heading, dataset, key) if part)
+            name = self._shown(record, whole)
+            if self._latest.get(name) != (event.step, value):
+                self._point(event, name, value, event.metrics)
 
-    def _life(self, event: RunStarted | RunEnded) -> None:
-        plan = self.plan
-        if isinstance(event, RunStarted):
-            if event.attempt > self._memory.masked_for:
-                self._mask(event)
-            self._memory.error = None
-            plan.other("Name", shortened(self._name))
-            plan.other("Created from", "hotloop")
-            plan.other("hotloop.attempt", event.attempt)
-            plan.tags(list(self._settings.experiment_tags))
-            for key, value in {**self._settings.others, **_facts(event.facts)}.items():
-                plan.other(key, plain(value))
-            self._parameters(event, event.config)
-            return
-        for name, text in (("error", event.error), ("reason", event.reason)):
-            if text:
-                plan.other(f"hotloop.{name}", shortened(text))
-        self._memory.error = event.error
-        for upload in waiting(self._memory):
-            upload.record, upload.step = self.plan.record, event.step
-            self.plan.upload(upload)
+    def _start(self, event: RunStarted) -> None:
+        if event.attempt > self._memory.masked_for:
+            self._mask(event)
+        self._memory.error = None
+        others = self._stretch.others
+        if event.attempt == 1:  # later somebody may have renamed it
+            others["Name"] = shortened(self._name)
+        others["Created from"] = "hotloop"
+        others["hotloop.attempt"] = event.attempt
+        for key, value in {**self._settings.others, **_facts(event.facts)}.items():
+            others[key] = plain(value)
+        self._stretch.tags += self._settings.experiment_tags
+        self._parameters(event, event.config)
 
     def _mask(self, started: RunStarted) -> None:
         """Note which steps earlier attempts have delivered beyond the one this goes on from."""
@@ -187,66 +172,52 @@ class Translation:
         self._memory.mask = {name: step for name, step in steps.items() if step > (beyond or 0)}
         self._memory.masked_for = started.attempt
 
+    def _end(self, event: RunEnded) -> None:
+        for name, text in (("error", event.error), ("reason", event.reason)):
+            if text:
+                self._stretch.others[f"hotloop.{name}"] = shortened(text)
+        self._memory.error = event.error
+        self._stretch.uploads += waiting(self._memory, event.step)
+
     def _parameters(self, event: Event, values: Mapping[str, JsonValue]) -> None:
         for key, value in flattened(values):
             name = named(key)
-            self.plan.param(
-                name,
-                {
-                    "parameterName": name,
-                    "parameterValue": value,
-                    "step": event.step,
-                    "source": "manual",
-                    "context": None,
-                    "timestamp": milliseconds(event.time),
-                },
-            )
+            self._stretch.params[name] = {
+                "parameterName": name,
+                "parameterValue": value,
+                "step": event.step,
+                "source": "manual",
+                "context": None,
+                "timestamp": milliseconds(event.time),
+            }
         if any(isinstance(value, dict) for value in values.values()):
-            self.plan.other("hasNestedParams", value=True)
-
-    def _file(self, record: Record, event: CheckpointSaved | ArtifactReady) -> None:
-        """Plan a file's upload now, or for the run's end."""
-        *_, folder, name = ("", *event.path.replace("\\", "/").rstrip("/").split("/"))
-        kind, group = "asset", ""
-        target = f"{folder}/{name}" if folder else name
-        model = isinstance(event, CheckpointSaved) or event.kind in ("checkpoint", "model")
-        metadata: dict[str, JsonValue] = {}
-        if isinstance(event, ArtifactReady):
-            target, metadata = event.name, dict(event.metadata)
-            if event.kind == "model":
-                kind, group = "model-element", event.name
-        when = self._settings.log_assets
-        if when == "all" or (model and when == "checkpoints"):
-            self._upload(record, target, kind, source=event.path, group=group, metadata=metadata)
-        elif when == "end":
-            self._memory.waiting[target] = File(event.path, kind, group)
+            self._stretch.others["hasNestedParams"] = True
 
     def _words(self, record: Record, event: Event) -> None:
         if isinstance(event, ParametersLogged):
             self._parameters(event, event.parameters)
         elif isinstance(event, SummaryLogged):
-            for key, value in flattened(event.values):
-                self.plan.other(key, plain(value))
+            self._stretch.others |= dict(flattened(event.values))
         elif isinstance(event, TextLogged):
-            self._text(record, event.text, {"key": event.key})
+            self._stretch.uploads += self._uploads.text(record, event.text, {"key": event.key})
         elif isinstance(event, AlertRaised):
-            self.plan.other("alert", shortened(f"{event.level}: {event.title}"))
-            self._text(record, f"{event.title}\n\n{event.text}\n", {"alert": event.level})
-            if self._settings.notify:
-                self.plan.note(event.title, event.text)
+            self._alert(record, event)
         elif isinstance(event, ConsoleLineLogged):
             self._line(event, event.text, wrong=event.stream == "stderr")
         elif isinstance(event, MessageLogged):
             self._line(event, event.text, wrong=event.level == "error")
-        elif isinstance(event, MediaLogged):
-            kind = _MEDIA.get(event.media_type.partition("/")[0], "asset")
-            metadata: dict[str, JsonValue] = {"caption": event.caption} if event.caption else {}
-            self._upload(record, event.key, kind, source=event.path, metadata=metadata)
+
+    def _alert(self, record: Record, event: AlertRaised) -> None:
+        self._stretch.others["alert"] = shortened(f"{event.level}: {event.title}")
+        text = f"{event.title}\n\n{event.text}\n"
+        self._stretch.uploads += self._uploads.text(record, text, {"alert": event.level})
+        if self._settings.notify:
+            self._stretch.notes.append((event.title, event.text))
 
     def _line(self, event: Event, text: str, *, wrong: bool) -> None:
         offset = self._memory.offset or 0
         self._memory.offset = offset + 1
-        self.plan.line(
+        self._stretch.lines.append(
             {
                 "stderr": wrong,
                 "output": text.rstrip("\n") + "\n",
@@ -255,56 +226,10 @@ class Translation:
             }
         )
 
-    def _text(self, record: Record, text: str, metadata: dict[str, JsonValue]) -> None:
-        self._upload(
-            record, "auto-generated-in-the-backend", "text-sample", text=text, metadata=metadata
-        )
 
-    def _upload(
-        self,
-        record: Record,
-        target: str,
-        kind: str,
-        *,
-        source: str | None = None,
-        text: str = "",
-        group: str = "",
-        metadata: dict[str, JsonValue] | None = None,
-    ) -> None:
-        """Plan an upload unless Comet has as many of its kind as it takes."""
-        count = self._memory.counts.get(kind, 0)
-        if count >= _MOST.get(kind, count + 1):
-            self._memory.leave_out(f"Comet keeps {_MOST[kind]} of {kind} for an experiment")
-            return
-        if kind in _MOST:
-            self._memory.counts[kind] = count + 1
-        self.plan.upload(
-            Upload(
-                record=self.plan.record,
-                place=f"{record.attempt}.{record.rank}.{record.seq}:{target}",
-                target=target,
-                source=source,
-                text=text,
-                kind=kind,
-                group=group,
-                step=record.event.step,
-                metadata=metadata or {},
-            )
-        )
-
-
-def waiting(memory: Memory) -> Iterator[Upload]:
-    """What is to be uploaded at the run's end, as far as it is still there then."""
-    for target, file in memory.waiting.items():
-        yield Upload(
-            record=0,
-            place=f"{memory.masked_for}.end:{target}",
-            target=target,
-            source=file.source,
-            kind=file.kind,
-            group=file.group,
-            may_be_gone=True,
-        )
+def _ranked(record: Record, key: str) -> str:
+    """A metric's name there: what other ranks log has a heading of its own."""
+    return named(f"rank{record.rank}/{key}" if record.rank else key)
 
 
 def _facts(facts: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

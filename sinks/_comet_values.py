@@ -11,6 +11,8 @@ _NAME: Final = 100
 _TEXT: Final = 1000
 _CUT: Final = " [truncated]"
 _DEPTH: Final = 10
+_LARGEST: Final = 2**63 - 1
+"""Beyond it an integer is no `long` of a server in Java."""
 _HASH: Final = 8
 
 
@@ -48,6 +50,8 @@ def plain(value: JsonValue) -> JsonValue:
         return shortened(value)
     if isinstance(value, float):
         return number(value)
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return shortened(str(value))
     if isinstance(value, list):
         found: list[JsonValue] = [plain(each) for each in value]
         text = compact(found)

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import anyio
@@ -16,6 +16,7 @@ from bus import (
     MisconfiguredError,
     Outcome,
     Promise,
+    Record,
     Response,
     SinkContext,
     SinkSettings,
@@ -24,12 +25,14 @@ from bus import (
 )
 from sinks import HttpSink
 from sinks._comet_answers import KEYS, ExistsError, ThrottledError, classify
-from sinks._comet_assets import Assets
-from sinks._comet_plan import Group, Step, Upload
+from sinks._comet_assets import Assets, Note
+from sinks._comet_plan import Stretch, length, place_of, requests
 from sinks._comet_server import CometServer, RemoteExperiment
 from sinks._comet_settings import CometSettings
 from sinks._comet_state import Memory
-from sinks._comet_translation import WANTED, Latest, Translation, waiting
+from sinks._comet_translation import WANTED, Latest, Translation
+from sinks._comet_uploads import waiting
+from sinks._comet_values import shortened
 
 __all__ = ["CometSettings", "CometSink"]
 
@@ -76,6 +79,7 @@ class CometSink(HttpSink):
     _interval: float = 10.0
     _asked: bool = False
     _throttled: bool = False
+    _caught_up: bool = False
 
     @property
     def _options(self) -> CometSettings:
@@ -132,21 +136,20 @@ class CometSink(HttpSink):
         return memory.state()
 
     async def write(self, batch: Batch, state: State) -> State:
-        """Send a batch in as few requests as Comet's limits allow."""
+        """Send a batch, acknowledging each request's worth of points by itself."""
         memory = Memory.model_validate(state)
-        translation = Translation(memory, self._latest, self._options, self._context.name)
-        for index, record in enumerate(batch):
-            if index % _SLICE == _SLICE - 1:
-                await checkpoint()
-            translation.add(record)
+        records = list(batch)
         try:
-            await self._send(batch, memory, translation.plan.ended())
+            while records:
+                count = length(records)
+                await self._deliver(records[:count], memory, batch)
+                del records[:count]
+                if records:
+                    await batch.commit(count, memory.state())
         except ThrottledError:
             self._throttled = True
             raise
-        if batch[-1].event.type == "run_ended":
-            memory.waiting = {}
-        await self._recover()
+        self._caught_up = self._throttled
         return memory.state()
 
     async def close(self, outcome: Outcome, state: State) -> State:
@@ -156,12 +159,13 @@ class CometSink(HttpSink):
         if experiment is None or self._assets is None:
             return state
         for upload in waiting(memory):
-            await self._assets.store(upload, skip=0, done=_ignored, left_out=memory.leave_out)
+            await self._assets.store(upload, memory, _forget)
         memory.waiting = {}
         key = experiment.key
+        await self._all_there()
         await self._server.other(key, "hotloop.outcome", outcome)
         crashed = outcome in ("failed", "crashed")
-        error = (memory.error or f"the run {outcome}") if crashed else None
+        error = shortened(memory.error or f"the run {outcome}") if crashed else None
         await self._server.update_status(key, alive=False, crashed=crashed, error=error)
         await self._server.beat(experiment, alive=False)
         for reason, count in memory.left_out.items():
@@ -174,6 +178,7 @@ class CometSink(HttpSink):
             await anyio.sleep(self._interval)
             beat = await self._server.beat(self._experiment, alive=True)
             self._interval = beat.interval
+            await self._all_there()
             if beat.calls:
                 await self._heed(self._experiment.key)
 
@@ -213,53 +218,64 @@ class CometSink(HttpSink):
                 fix="choose another COMET_EXPERIMENT_KEY, or the mode get_or_create",
             ) from error
 
-    async def _send(self, batch: Batch, memory: Memory, steps: list[Step]) -> None:
-        committed = 0
-        for step in steps:
-            if isinstance(step, Group):
-                await self._send_group(step)
-                _note(memory, step)
-            else:
-                await self._store(batch, memory, step)
-            if step.done > committed and step is not steps[-1]:
-                await batch.commit(step.done - committed, memory.state())
-                committed = step.done
+    async def _deliver(self, records: Sequence[Record], memory: Memory, batch: Batch) -> None:
+        """Send what a few records mean; the memory holds them afterwards."""
+        acknowledged = memory.model_copy(deep=True)
+        stretch = Stretch(place_of(records[0]))
+        translation = Translation(stretch, memory, self._latest, self._options, self._context.name)
+        for index, record in enumerate(records):
+            if index % _SLICE == _SLICE - 1:
+                await checkpoint()
+            translation.add(record)
 
-    async def _send_group(self, group: Group) -> None:
+        async def note(place: str, done: int) -> None:
+            """Remember how far it is, and nothing yet of what the records mean."""
+            acknowledged.under_way, acknowledged.done = place, done
+            acknowledged.left_out = memory.left_out
+            await batch.commit(0, acknowledged.state())
+
+        await self._send(stretch, memory, note)
+        memory.under_way, memory.done = "", 0
+        if records[-1].event.type == "run_ended":
+            memory.waiting = {}
+
+    async def _send(self, stretch: Stretch, memory: Memory, note: Note) -> None:
         """What Comet replaces first, what it appends last."""
         assert self._experiment is not None
-        server, key = self._server, self._experiment.key
-        for name, value in group.others.items():
-            await server.other(key, name, value)
-        if group.tags:
-            await server.tags(key, group.tags)
-        if group.params:
-            await server.parameters(key, list(group.params.values()))
-        if group.lines:
-            await server.output(key, group.lines)
-        for title, text in group.notes:
-            await server.notify(self._experiment, self._context.name, title, text)
-        if group.points:
-            await server.metrics(key, group.points)
-
-    async def _store(self, batch: Batch, memory: Memory, step: Upload) -> None:
-        """Upload, noting each file of a folder, so that a retry goes on behind it."""
         assert self._assets is not None
-        if memory.uploading != step.place:
-            memory.uploading, memory.uploaded = step.place, 0
+        server, key = self._server, self._experiment.key
+        for name, value in stretch.others.items():
+            await server.other(key, name, value)
+        if stretch.tags:
+            await server.tags(key, stretch.tags)
+        for params in requests(list(stretch.params.values())):
+            await server.parameters(key, params)
+        for lines in requests(stretch.lines):
+            await server.output(key, lines)
+        for upload in stretch.uploads:
+            await self._assets.store(upload, memory, note)
+        await self._append(key, stretch, memory, note)
+        for title, text in stretch.notes:
+            await server.notify(self._experiment, self._context.name, title, text)
 
-        async def done(count: int) -> None:
-            memory.uploaded = count
-            await batch.commit(0, memory.state())
+    async def _append(self, key: str, stretch: Stretch, memory: Memory, note: Note) -> None:
+        """Send points; several requests are needed only for a record of very many metrics."""
+        sent = memory.done_of(stretch.place)
+        for points in requests(stretch.points[sent:]):
+            if sent:
+                await note(stretch.place, sent)
+            await self._server.metrics(key, points)
+            sent += len(points)
+        for point in stretch.points:
+            name, step = point["metricName"], point["step"]
+            if isinstance(name, str) and isinstance(step, int):
+                memory.steps[name] = max(step, memory.steps.get(name, step))
 
-        await self._assets.store(step, skip=memory.uploaded, done=done, left_out=memory.leave_out)
-        memory.uploading, memory.uploaded = "", 0
-
-    async def _recover(self) -> None:
-        """Take away Comet's warning of missing data when the data is there."""
-        if self._throttled and self._experiment is not None:
-            self._throttled = False
+    async def _all_there(self) -> None:
+        """Take away Comet's warning of missing data once all of it has come."""
+        if self._caught_up and self._experiment is not None:
             await self._server.mark_not_throttled(self._experiment.key)
+            self._caught_up = self._throttled = False
 
 
 def _key_of(run_id: str) -> str:
@@ -267,13 +283,5 @@ def _key_of(run_id: str) -> str:
     return hashlib.sha256(run_id.encode()).hexdigest()[:32]
 
 
-def _note(memory: Memory, group: Group) -> None:
-    """Remember up to which step each metric of a group has been delivered."""
-    for point in group.points:
-        name, step = point["metricName"], point["step"]
-        if isinstance(name, str) and isinstance(step, int):
-            memory.steps[name] = max(step, memory.steps.get(name, step))
-
-
-async def _ignored(_count: int) -> None:
+async def _forget(_place: str, _done: int) -> None:
     """Closing remembers nothing between files."""
