@@ -169,7 +169,6 @@ class CometSettings(HttpSettings):
     )
     mode: Annotated[Mode, BeforeValidator(_mode)] = Field(
         default="get_or_create",
-        validation_alias="COMET_MODE",
         description="Whether the experiment of that key may, must or must not be there: "
         "get_or_create, get, create. COMET_START_MODE is read too.",
     )

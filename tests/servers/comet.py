@@ -22,7 +22,11 @@ PROJECT = "355fedc7629d5b94ba8b66aa14cee7c1"
 
 _ROOTS = re.compile(r"/(?:api/rest/v2|clientlib/rest/v2|clientlib)/")
 _EXPERIMENT = re.compile(r"[0-9A-Za-z]{32,50}")
-_OPEN = frozenset({"isAlive/ver", "health/ping"})
+_OPEN = {
+    "isAlive/ver": {"version": "4.40.0", "msg": "Healthy Server"},
+    "health/ping": {"msg": "pong"},
+}
+"""What it tells everybody."""
 _UPLOADS = frozenset({"asset/upload", "visualizations/upload"})
 _MOST = 1000
 _LONGEST_NAME = 100
@@ -197,10 +201,10 @@ class StandIn:
             raise Refused(400, 0, wrong)
 
     def _get(self, call, query):
-        if call == "isAlive/ver":
-            return {"version": "4.40.0", "msg": "Healthy Server"}
-        if call == "health/ping":
-            return {"msg": "pong"}
+        if call in _OPEN:
+            return _OPEN[call]
+        if call == "workspaces":
+            return {"workspaceNames": ["ada", "team"]}
         experiment = self._experiment(query.get("experimentKey"), status=404)
         if call == "experiment/metadata":
             return self._metadata(experiment)
