@@ -29,6 +29,7 @@ class Memory(BaseModel):
         steps: For each metric the highest step that was delivered.
         mask: For each metric the step up to which earlier attempts have delivered it.
         masked_for: The attempt that the mask is for.
+        epoch: The last step that came with an epoch, and that epoch.
         offset: Console lines delivered so far; None before the first.
         waiting: Files to upload when the run ends, by their place there.
         under_way: Which upload or stretch is under way.
@@ -42,6 +43,7 @@ class Memory(BaseModel):
     steps: dict[str, int] = Field(default_factory=dict[str, int])
     mask: dict[str, int] = Field(default_factory=dict[str, int])
     masked_for: int = 1
+    epoch: tuple[int, float] | None = None
     offset: int | None = None
     waiting: dict[str, File] = Field(default_factory=dict[str, File])
     under_way: str = ""

@@ -99,16 +99,17 @@ class Translation:
         """Translate one record."""
         event = record.event
         if isinstance(event, MetricsLogged):
+            self._note_epoch(event)
             for key, value in event.metrics.items():
                 name = self._shown(record, key)
                 self._latest[name] = event.step, value
-                self._point(event, name, value, event.metrics)
+                self._point(event, name, value)
         elif isinstance(event, (Evaluated, Predicted, TrainEnded)):
             self._results(record, event)
         elif isinstance(event, SystemMetricsLogged):
             for key, value in event.metrics.items():
                 name = _ranked(record, f"sys.{key.replace('/', '.')}")
-                self._point(event, name, value, {})
+                self._point(event, name, value)
         elif isinstance(event, RunStarted):
             self._start(event)
         elif isinstance(event, RunEnded):
@@ -123,17 +124,22 @@ class Translation:
     def _shown(self, record: Record, key: str) -> str:
         return _ranked(record, rewritten(key) if self._settings.rewrite else key)
 
-    def _point(self, event: Event, name: str, value: float, beside: Mapping[str, float]) -> None:
+    def _note_epoch(self, event: MetricsLogged | Evaluated | Predicted | TrainEnded) -> None:
+        epoch = event.metrics.get("epoch")
+        if epoch is not None and event.step is not None and epoch - epoch == 0:
+            self._memory.epoch = event.step, epoch
+
+    def _point(self, event: Event, name: str, value: float) -> None:
         """Add a point, unless that of an earlier attempt stands for it."""
         if event.step is not None and event.step <= self._memory.mask.get(name, -1):
             return
-        epoch = beside.get("epoch")
+        step, epoch = self._memory.epoch or (None, None)
         self._stretch.points.append(
             {
                 "metricName": name,
                 "metricValue": number(value),
                 "step": event.step,
-                "epoch": epoch if epoch is not None and epoch - epoch == 0 else None,
+                "epoch": epoch if event.step == step else None,
                 "context": None,
                 "timestamp": milliseconds(event.time),
             }
@@ -141,6 +147,7 @@ class Translation:
 
     def _results(self, record: Record, event: Evaluated | Predicted | TrainEnded) -> None:
         """Add the numbers of an evaluation, unless they have been logged as metrics too."""
+        self._note_epoch(event)
         heading = "" if self._settings.rewrite else _RESULTS[event.type]
         dataset = event.dataset if isinstance(event, Evaluated) else None
         for key, value in event.metrics.items():
@@ -149,7 +156,7 @@ class Translation:
                 whole = "/".join(part for part in (heading, dataset, key) if part)
             name = self._shown(record, whole)
             if self._latest.get(name) != (event.step, value):
-                self._point(event, name, value, event.metrics)
+                self._point(event, name, value)
 
     def _start(self, event: RunStarted) -> None:
         if event.attempt > self._memory.masked_for:
