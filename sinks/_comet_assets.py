@@ -68,7 +68,9 @@ class Assets:
         skip = memory.done_of(upload.place)
         for count, (path, inner) in enumerate(files, start=1):
             if count > skip:
-                name = f"{upload.target}/{inner}" if inner else upload.target
+                # A model's name is its group's; its files are named as they are here.
+                target = source.name if upload.group else upload.target
+                name = f"{target}/{inner}" if inner else target
                 await self._guarded(upload, name, path, memory)
                 await note(upload.place, count)
         self.release()

@@ -38,8 +38,8 @@ from sinks._comet_values import (
     milliseconds,
     named,
     number,
-    plain,
     shortened,
+    single,
 )
 from sinks._tensorboard_values import rewritten
 
@@ -168,7 +168,7 @@ class Translation:
         others["Created from"] = "hotloop"
         others["hotloop.attempt"] = event.attempt
         for key, value in {**self._settings.others, **_facts(event.facts)}.items():
-            others[key] = plain(value)
+            others[named(key)] = single(value)
         self._stretch.tags += self._settings.experiment_tags
         self._parameters(event, event.config)
 
@@ -204,7 +204,8 @@ class Translation:
         if isinstance(event, ParametersLogged):
             self._parameters(event, event.parameters)
         elif isinstance(event, SummaryLogged):
-            self._stretch.others |= dict(flattened(event.values))
+            for key, value in flattened(event.values):
+                self._stretch.others[named(key)] = single(value)
         elif isinstance(event, TextLogged):
             self._stretch.uploads += self._uploads.text(record, event.text, {"key": event.key})
         elif isinstance(event, AlertRaised):

@@ -41,11 +41,11 @@ def named(name: str) -> str:
 
 def shortened(text: str) -> str:
     """A text of at most 1000 characters; what was cut off is marked as Comet's client does."""
-    return text if len(text) <= _TEXT else text[:_TEXT] + _CUT
+    return text if len(text) <= _TEXT else text[: _TEXT - len(_CUT)] + _CUT
 
 
 def plain(value: JsonValue) -> JsonValue:
-    """A value of a parameter or of "other": numbers, texts and short lists as they are."""
+    """A parameter's value: numbers, texts and short lists as they are."""
     if isinstance(value, str):
         return shortened(value)
     if isinstance(value, float):
@@ -57,6 +57,11 @@ def plain(value: JsonValue) -> JsonValue:
         text = compact(found)
         return found if len(text) <= _TEXT else shortened(text)
     return shortened(compact(value)) if isinstance(value, dict) else value
+
+
+def single(value: JsonValue) -> JsonValue:
+    """A single value, which is no list."""
+    return plain(compact(value) if isinstance(value, list) else value)
 
 
 def flattened(

@@ -5,16 +5,17 @@ it. Nobody has compared it with the hosted service. Metrics are appended, as the
 twice is there twice.
 """
 
-import gzip
 import json
 import re
 import threading
 import uuid
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.servers._comet_http import Refused, decoded, handler, parts_of
+from tests.servers._comet_reads import metadata, read
 from tests.servers._comet_schemas import BODIES, ITEMS, NAMED_NUMBERS, PICTURE, UPLOAD, complaint
 
 KEY = "FAKEFAKEFAKEFAKEFAKEFAKE1"
@@ -30,17 +31,7 @@ _OPEN = {
 _UPLOADS = frozenset({"asset/upload", "visualizations/upload"})
 _MOST = 1000
 _LONGEST_NAME = 100
-_LONGEST_TEXT = 1000 + len(" [truncated]")
-
-
-class Refused(Exception):  # noqa: N818 - an answer, no error of ours
-    """An answer that is no 200."""
-
-    def __init__(self, status, code=0, message="", headers=None):
-        super().__init__(message)
-        self.status = status
-        self.headers = headers or {}
-        self.body = {"msg": message, "code": status, "sdk_error_code": code}
+_LONGEST_TEXT = 1000
 
 
 @dataclass
@@ -123,7 +114,7 @@ class StandIn:
         self.faults = defaultdict(deque)
         self.before = lambda _call: None
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -156,19 +147,20 @@ class StandIn:
             self.before(call)
             fault = self.faults[call].popleft() if self.faults[call] else None
             try:
-                body = _decoded(call, headers, content)
+                body = None if call in _UPLOADS else decoded(headers, content)
                 self.requests.append((method, call, body))
                 self.headers.append(headers)
                 _raise(fault)
                 if call not in _OPEN:
                     self._check_key(headers, body)
                 if call in _UPLOADS:
-                    found = self._upload(call, query, _parts(headers, content))
+                    found = self._upload(call, query, parts_of(headers, content))
                 else:
                     found = self._apply(method, call, query, body)
             except Refused as refusal:
                 return refusal.status, refusal.headers, json.dumps(refusal.body).encode(), True
-        return 200, {}, json.dumps(found).encode(), fault != "lose"
+        content = found if isinstance(found, bytes) else json.dumps(found).encode()
+        return 200, {}, content, fault != "lose"
 
     def _check_key(self, headers, body):
         shown = {headers.get("authorization")}
@@ -207,9 +199,11 @@ class StandIn:
             return {"workspaceNames": ["ada", "team"]}
         experiment = self._experiment(query.get("experimentKey"), status=404)
         if call == "experiment/metadata":
-            return self._metadata(experiment)
-        if call == "experiment/tags":
-            return {"tags": experiment.tags}
+            return metadata(experiment, PROJECT)
+        if call.startswith("experiment/"):
+            found = read(experiment, call.removeprefix("experiment/"), query)
+            if found is not None:
+                return found
         if call == "rpc/get-pending-rpcs":
             found, experiment.calls = experiment.calls, []
             return {"remoteProcedureCalls": found}
@@ -217,20 +211,6 @@ class StandIn:
             experiment.press_stop()
             return {"msg": "Stop Requested", "code": 200, "sdk_error_code": 0}
         raise Refused(404, 0, f"no such call: GET {call}")
-
-    def _metadata(self, experiment):
-        return {
-            "experimentKey": experiment.key,
-            "experimentName": experiment.others.get("Name", experiment.key[:8]),
-            "projectId": PROJECT,
-            "projectName": experiment.project,
-            "workspaceName": experiment.workspace,
-            "throttle": experiment.throttled,
-            "running": experiment.alive,
-            "error": experiment.error,
-            "hasCrashed": experiment.crashed,
-            "archived": False,
-        }
 
     def _experiment(self, key, status=400):
         found = self.experiments.get(key)
@@ -336,6 +316,7 @@ class StandIn:
         return _saved()
 
     def _write_experiment_log_other(self, body):
+        _check_length("key", body["key"], _LONGEST_NAME)
         _check_length("value", body["value"], _LONGEST_TEXT)
         self._experiment(body["experimentKey"]).others[body["key"]] = body["value"]
         return _saved()
@@ -385,66 +366,3 @@ def _raise(fault):
         raise fault
     if isinstance(fault, int):
         raise Refused(fault)
-
-
-def _decoded(call, headers, content):
-    """The body as data; None if it is none."""
-    if not content or call in _UPLOADS:
-        return None
-    if not headers.get("content-type", "").startswith("application/json"):
-        raise Refused(415, 0, "a body must be application/json")
-    try:
-        if headers.get("content-encoding") == "gzip":
-            content = gzip.decompress(content)
-        return json.loads(content, parse_constant=_refuse_constant)
-    except (OSError, ValueError) as error:
-        raise Refused(400, 0, f"the body cannot be read: {error}") from None
-
-
-def _refuse_constant(name):
-    raise ValueError(f"{name} is no JSON")
-
-
-def _parts(headers, content):
-    """The parts of a multipart body by name."""
-    kind = headers.get("content-type", "")
-    if not kind.startswith("multipart/form-data; boundary="):
-        raise Refused(415, 0, "an upload must be multipart/form-data")
-    _, *pieces, last = content.split(b"--" + kind.partition("boundary=")[2].encode())
-    if last != b"--\r\n":
-        raise Refused(400, 0, "the parts do not end")
-    found = {}
-    for piece in pieces:
-        head, _, body = piece.partition(b"\r\n\r\n")
-        name = re.search(rb'\r\nContent-Disposition: form-data; name="(\w+)"', head)
-        if name is None or not body.endswith(b"\r\n"):
-            raise Refused(400, 0, "a part is malformed")
-        found[name[1].decode()] = body[:-2]
-    return found
-
-
-def _handler(server):
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def _serve(self):
-            content = self.rfile.read(int(self.headers.get("content-length") or 0))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            status, more, body, answers = server.answer(self.command, self.path, headers, content)
-            if not answers:
-                self.close_connection = True
-                return
-            self.send_response(status)
-            for name, value in {"content-type": "application/json", **more}.items():
-                self.send_header(name, value)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_POST = _serve  # noqa: N815 - names of http.server
-
-        def log_message(self, *_):
-            """Be quiet."""
-
-    return Handler

@@ -60,10 +60,10 @@ class TestWhen:
         ("when", "stored"),
         [
             ("never", set()),
-            ("end", {*CHECKPOINTS, "d/data.csv", "best"}),
-            ("TRUE", {*CHECKPOINTS, "d/data.csv", "best"}),
-            ("checkpoints", {*CHECKPOINTS, "best"}),
-            ("all", {*CHECKPOINTS, "d/data.csv", "best"}),
+            ("end", {*CHECKPOINTS, "d/data.csv", "model.bin"}),
+            ("TRUE", {*CHECKPOINTS, "d/data.csv", "model.bin"}),
+            ("checkpoints", {*CHECKPOINTS, "model.bin"}),
+            ("all", {*CHECKPOINTS, "d/data.csv", "model.bin"}),
         ],
     )
     def test_when_they_are_uploaded(self, tmp_path, events, when, stored):
@@ -98,7 +98,7 @@ class TestWhen:
             )
             for query, _, more in server.experiment.assets.values()
         }
-        assert told["best"] == ("model-element", "best", "2", "bin", None)
+        assert told["model.bin"] == ("model-element", "best", "2", "bin", None)
         assert told["d/data.csv"] == ("asset", None, None, "csv", {"n": 2})
         assert told["out/checkpoint-1/state.json"] == ("asset", None, "1", "json", None)
 
@@ -115,7 +115,7 @@ class TestTries:
         names = [query["fileName"] for query, _, _ in server.experiment.assets.values()]
         sent = [call for _, call, _ in server.requests if call == ASSET]
         assert account.complete
-        assert sorted(names) == sorted({*CHECKPOINTS, "best"})
+        assert sorted(names) == sorted({*CHECKPOINTS, "model.bin"})
         assert len(sent) == 7
 
     def test_what_is_being_uploaded_is_not_rotated_away(self, server, tmp_path, events):
@@ -150,7 +150,7 @@ class TestTries:
 
         assert account.complete
         assert account.dead == 0
-        assert server.experiment.files().keys() == {"best"}
+        assert server.experiment.files().keys() == {"model.bin"}
         assert len(server.experiment.series("loss")) == 3
         assert list_cursors(run_dir)["comet"].state["left_out"] == {
             "refused, or unreadable": 1,
