@@ -29,6 +29,7 @@ from bus import (
     resend_dead,
     sync_run,
 )
+from sinks.comet import CometSink
 from sinks.mlflow import MlflowSink
 from sinks.testing import (
     Action,
@@ -60,6 +61,8 @@ def _by_environment(kind: type[Sink], variable: str, value: str = "{key}") -> Pl
             patch.setenv("POST_SINK_URL", f"{url}/")
         if kind is MlflowSink and variable != "MLFLOW_TRACKING_URI":
             patch.setenv("MLFLOW_TRACKING_URI", url)
+        if kind is CometSink:
+            patch.setenv("COMET_URL_OVERRIDE", url)
         return kind()
 
     return plant
@@ -72,6 +75,13 @@ def _mlflow_by_file(patch: pytest.MonkeyPatch, home: Path, url: str) -> Sink:
     )
     patch.setenv("HOME", str(home))
     return MlflowSink(tracking_uri=url)
+
+
+def _comet_by_file(patch: pytest.MonkeyPatch, home: Path, url: str) -> Sink:
+    home.mkdir(parents=True)
+    (home / ".comet.config").write_text(f"[comet]\napi_key = {KEY}\n")
+    patch.setenv("HOME", str(home))
+    return CometSink(url_override=url)
 
 
 PLANTS: Final[dict[str, Plant]] = {
@@ -92,6 +102,8 @@ PLANTS: Final[dict[str, Plant]] = {
         MlflowSink, "MLFLOW_TRACKING_URI", "http://somebody:{key}@{host}"
     ),
     "mlflow by file": _mlflow_by_file,
+    "comet by environment": _by_environment(CometSink, "COMET_API_KEY"),
+    "comet by file": _comet_by_file,
 }
 
 
