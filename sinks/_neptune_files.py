@@ -7,24 +7,28 @@ stands behind it. What the server does not answer is tried again with the batch.
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from anyio import to_thread
 
-from bus import FolderHold, RejectedError
-from sinks._http import HttpClient
+from bus import FolderHold, RejectedError, UnavailableError
 from sinks._neptune_plan import Upload
-from sinks._neptune_server import NeptuneServer, mapping, stored, text
+from sinks._neptune_server import NeptuneServer, mapping, text
 
 log = logging.getLogger("sinks")
 
 _MEGABYTE: Final = 1 << 20
+_TRIES: Final = 5
+"""How often a part is tried before the server is asked for another upload."""
 
-Done = Callable[[int], Awaitable[None]]
-"""Told how many files of a folder are stored."""
+
+class Done(Protocol):
+    """Told how many files of a folder have had their turn, and whether the last one is stored."""
+
+    async def __call__(self, count: int, *, stored: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +50,36 @@ class Parts:
         return max(self.smallest, -(-total // self.count))
 
 
+@dataclass(slots=True)
+class Parted:
+    """An upload in parts that is under way.
+
+    Attributes:
+        file: Which file's, and where to.
+        id: The server's name for it.
+        done: How many parts are stored.
+        in_vain: Tries since then.
+    """
+
+    file: tuple[Path, int, Mapping[str, str]]
+    id: str
+    done: int = 0
+    in_vain: int = 0
+
+
 class Files:
     """The files of one run.
 
     Args:
-        http: The client of the sink.
         server: The server.
         run_id: The run.
     """
 
-    def __init__(self, http: HttpClient, server: NeptuneServer, run_id: str) -> None:
-        self._http = http
+    def __init__(self, server: NeptuneServer, run_id: str) -> None:
         self._server = server
         self._run_id = run_id
         self._parts: Parts | None = None
+        self._parted: Parted | None = None
         self._held: FolderHold | None = None
 
     async def store(self, upload: Upload, *, skip: int, done: Done) -> None:
@@ -67,27 +87,24 @@ class Files:
 
         Args:
             upload: What, and where to.
-            skip: How many files of the folder are stored already.
-            done: Called after each file of a folder.
+            skip: How many files of the folder have had their turn already.
+            done: Called after each of the others.
 
         Raises:
             DeliveryError: The server cannot be reached, or lets nobody in.
         """
         self._hold(Path(upload.source))
         files = await to_thread.run_sync(_files, Path(upload.source), abandon_on_cancel=True)
-        if not files:
+        if not files and not skip:
             log.warning("%s is gone, so it was not uploaded to Neptune", upload.source)
-        for count, (path, inner, size) in enumerate(files, start=1):
+            await done(1, stored=False)
+        for count, (path, inner) in enumerate(files, start=1):
             if count <= skip:
                 continue
             place = None
             if upload.place is not None:
                 place = f"{upload.place}/{inner}" if inner else upload.place
-            try:
-                await self._put(path, size, upload.attribute, place)
-            except RejectedError as error:
-                log.warning("%s was not stored in Neptune: %s", path, error)
-            await done(count)
+            await done(count, stored=await self._try(path, upload.attribute, place))
         self.release()
 
     def release(self) -> None:
@@ -104,7 +121,16 @@ class Files:
         with contextlib.suppress(OSError):  # a file, or nothing
             self._held = FolderHold(source)
 
-    async def _put(self, path: Path, size: int, attribute: str, place: str | None) -> None:
+    async def _try(self, path: Path, attribute: str, place: str | None) -> bool:
+        try:
+            await self._put(path, attribute, place)
+        except RejectedError as error:
+            log.warning("%s was not stored in Neptune: %s", path, error)
+            return False
+        return True
+
+    async def _put(self, path: Path, attribute: str, place: str | None) -> None:
+        size = await to_thread.run_sync(_size, path, abandon_on_cancel=True)
         given = {"experimentIdentifier": self._run_id, "attribute": attribute}
         call = "file/upload"
         more = {"ext": path.suffix.removeprefix(".")}
@@ -115,27 +141,32 @@ class Files:
         if size > parts.single:
             await self._put_parts(path, size, call, given, {} if place is not None else more)
             return
-        url, headers = await self._server.file_request(call, given | more)
-        stored(await self._http.upload("POST", url, path, headers=headers, length=size))
+        await self._server.upload(call, given | more, path, length=size)
 
     async def _put_parts(
         self, path: Path, size: int, call: str, given: dict[str, str], more: dict[str, str]
     ) -> None:
-        begin = given | more | {"totalLength": str(size)}
-        upload_id = text(await self._server.post(f"{call}/start", begin), "uploadId")
-        given = given | {"uploadId": upload_id}
+        """Store a file in parts, behind those that a try has stored which broke off."""
+        file = (path, size, given)
+        parted = self._parted
+        self._parted = None
+        if parted is None or parted.file != file:
+            begin = given | more | {"totalLength": str(size)}
+            started = await self._server.post(f"{call}/start", begin)
+            parted = Parted(file, text(started, "uploadId"))
+        given = given | {"uploadId": parted.id}
         step = (await self._limits()).size(size)
-        for index, offset in enumerate(range(0, size, step)):
-            length = min(step, size - offset)
-            part = given | {"uploadPartIdx": str(index)}
-            url, headers = await self._server.file_request(f"{call}/part", part)
-            headers["x-range"] = f"bytes={offset}-{offset + length - 1}/{size}"
-            stored(
-                await self._http.upload(
-                    "POST", url, path, headers=headers, offset=offset, length=length
-                )
-            )
-        await self._server.post(f"{call}/finish", given)
+        try:
+            for index in range(parted.done, -(-size // step)):
+                part = given | {"uploadPartIdx": str(index)}
+                span = range(index * step, min(size, (index + 1) * step))
+                await self._server.upload_part(f"{call}/part", part, path, span, size)
+                parted.done, parted.in_vain = index + 1, 0
+            await self._server.post(f"{call}/finish", given)
+        except UnavailableError:
+            parted.in_vain += 1
+            self._parted = parted if parted.in_vain < _TRIES else None
+            raise
 
     async def _limits(self) -> Parts:
         """What the server takes at once; asked for with the first file."""
@@ -155,15 +186,22 @@ class Files:
         return self._parts
 
 
-def _files(source: Path) -> list[tuple[Path, str, int]]:
-    """A file, or the files of a folder in a fixed order: the path, the place inside, the bytes."""
+def _files(source: Path) -> list[tuple[Path, str]]:
+    """A file, or the files of a folder in a fixed order: the path, the place inside."""
     if source.is_file():
-        return [(source, "", source.stat().st_size)]
-    found: list[tuple[Path, str, int]] = []
+        return [(source, "")]
+    found: list[tuple[Path, str]] = []
     for folder, folders, names in os.walk(source):
         folders.sort()
         for name in sorted(names):
             path = Path(folder, name)
             if path.is_file():
-                found.append((path, path.relative_to(source).as_posix(), path.stat().st_size))
+                found.append((path, path.relative_to(source).as_posix()))
     return found
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise RejectedError(f"{path} cannot be read: {error.strerror}") from error

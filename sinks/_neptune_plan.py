@@ -1,7 +1,8 @@
 """Puts operations into as few requests as is sensible, in order, with what is true after each.
 
-The same records make the same requests each time. A record is never divided, because what comes
-after a failure is translated anew on top of what was acknowledged.
+The same records make the same requests each time. A record with more than one request holds is
+remembered with the last of its requests: if that fails, all of them are sent again, and the server
+leaves out what it has.
 """
 
 from collections import Counter
@@ -15,7 +16,7 @@ from sinks._neptune_state import Memory
 from sinks._neptune_values import Operation
 
 _ITEMS: Final = 1000
-"""Operations and points in one request, as in Neptune's own client; a record may have more."""
+"""Operations and points in one request, as in Neptune's own client."""
 
 
 @dataclass(slots=True)
@@ -59,7 +60,7 @@ class Marks:
         memory.kept |= self.kept
         memory.stored |= self.stored
         for reason, count in self.dropped.items():
-            memory.dropped[reason] = memory.dropped.get(reason, 0) + count
+            memory.drop(reason, count)
 
 
 @dataclass(slots=True)
@@ -127,6 +128,9 @@ class Plan:
             self._flush()
         self._steps += self._uploads
         for path, action, body in self._actions:
+            if self._open.items == _ITEMS:
+                self._open.done = self._record
+                self._flush()
             self._open.add(path, action, body)
         self._open.marks.add(self.marks)
         self._record += 1
@@ -139,6 +143,6 @@ class Plan:
         return self._steps
 
     def _flush(self) -> None:
-        if self._open.done:
+        if self._open.items or self._open.done:
             self._steps.append(self._open)
         self._open = Operations()

@@ -6,15 +6,16 @@ token anew before they end, or when the server knows one no longer.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Final, Unpack
 from urllib.parse import urlencode
 
 from pydantic import JsonValue
 
-from bus import MisconfiguredError, UnavailableError
+from bus import MisconfiguredError, RejectedError, UnavailableError
 from sinks._answers import Answer
 from sinks._http import HttpClient
 from sinks._neptune_answers import AccessRefusedError, Refusal, refusals
@@ -141,15 +142,34 @@ class NeptuneServer:
         """Make a call about files."""
         return stored(await self._call("POST", f"{_BOARD}attributes/storage/{call}", params=params))
 
-    async def file_request(
-        self, call: str, params: Mapping[str, str]
-    ) -> tuple[str, dict[str, str]]:
-        """The address and the headers of a request that carries a file."""
+    async def upload(
+        self,
+        call: str,
+        params: Mapping[str, str],
+        path: Path,
+        *,
+        length: int,
+        offset: int = 0,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Send bytes of a file."""
         url = f"{self._address.api}{_BOARD}attributes/storage/{call}?{urlencode(params)}"
-        return url, {
-            "authorization": await self.access(),
-            "content-type": "application/octet-stream",
-        }
+        given = {"content-type": "application/octet-stream", **(headers or {})}
+
+        async def send(access: str) -> Answer:
+            allowed = {**given, "authorization": access}
+            return await self._http.upload(
+                "POST", url, path, headers=allowed, offset=offset, length=length
+            )
+
+        stored(await self._admitted(send))
+
+    async def upload_part(
+        self, call: str, params: Mapping[str, str], path: Path, span: range, size: int
+    ) -> None:
+        """Send one part of a file that has so many bytes."""
+        headers = {"x-range": f"bytes={span.start}-{span.stop - 1}/{size}"}
+        await self.upload(call, params, path, offset=span.start, length=len(span), headers=headers)
 
     async def signals(self, project: Project, run_id: str) -> tuple[str, dict[str, str]]:
         """The address and the headers of the web socket over which the stop button speaks."""
@@ -168,16 +188,24 @@ class NeptuneServer:
         return self._access
 
     async def _call(self, method: str, path: str, **options: Unpack[RequestOptions]) -> Answer:
-        url, known = f"{self._address.api}{path}", self._access
-        options["headers"] = {"authorization": await self.access()}
-        try:
+        url = f"{self._address.api}{path}"
+
+        async def send(access: str) -> Answer:
+            options["headers"] = {"authorization": access}
             return await self._http.request(method, url, **options)
+
+        return await self._admitted(send)
+
+    async def _admitted(self, send: Callable[[str], Awaitable[Answer]]) -> Answer:
+        """Send with the access token, and once more with another one if that is refused."""
+        known = self._access
+        try:
+            return await send(await self.access())
         except AccessRefusedError:
             if self._access != known:  # it was exchanged for this very request
                 raise
         self._access = ""
-        options["headers"] = {"authorization": await self.access()}
-        return await self._http.request(method, url, **options)
+        return await send(await self.access())
 
     async def _exchange(self) -> None:
         url = f"{self._address.api}{_BACKEND}authorization/oauth-token"
@@ -217,13 +245,14 @@ def stored(answer: Answer) -> Mapping[str, JsonValue]:
     """The answer to a request about files, if it has no errors in it.
 
     Raises:
-        UnavailableError: It has, or it is none of a Neptune server.
+        RejectedError: It has.
+        UnavailableError: It is none of a Neptune server.
     """
     if not answer.body:
         return {}
     found = mapping(answer.json())
     if errors := found.get("errors"):
-        raise UnavailableError(f"the Neptune server did not store it: {str(errors)[:500]}")
+        raise RejectedError(f"the Neptune server did not store it: {str(errors)[:500]}")
     return found
 
 

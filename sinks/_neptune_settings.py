@@ -4,6 +4,7 @@ Arguments win over the environment. The variables are those of Neptune's own cli
 settings are named like arguments of it and of Transformers' callback.
 """
 
+import os
 from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
@@ -64,6 +65,9 @@ class NeptuneSettings(HttpSettings):
     tags: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
         default=(), description="Tags of the run; in the variable with commas between them."
     )
+    group_tags: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        default=(), description="Names of the groups that the run is shown in; as the tags."
+    )
     with_id: str | None = Field(
         default=None, description="A run to go on with, by its id there, as in `DEM-1`."
     )
@@ -106,6 +110,8 @@ class NeptuneSettings(HttpSettings):
                 f"NEPTUNE_MODE is {mode}, which would hold up the training or write nothing; "
                 "unset it or make it async or offline"
             )
+        if "verify" not in data and os.environ.get("NEPTUNE_ALLOW_SELF_SIGNED_CERTIFICATE"):
+            return {**data, "verify": False}  # whatever it says, as Neptune's own client has it
         return data
 
     @field_validator("api_token")

@@ -17,7 +17,7 @@ class Memory(BaseModel):
         masked_for: The attempt that the mask is for.
         kept: The folder of the checkpoint that is there now, by kind.
         stored: The checkpoint that was uploaded last, under each attribute.
-        uploading: Which upload is under way.
+        uploading: The upload that is under way, or was the last.
         uploaded: How many files of it are stored.
         dropped: Points and values that were not stored, by reason.
     """
@@ -36,6 +36,10 @@ class Memory(BaseModel):
     def state(self) -> State:
         """As the delivery keeps it."""
         return self.model_dump(mode="json", exclude_defaults=True)
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count what was not stored."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + count
 
     def resume(self, attempt: int, beyond: int | None) -> None:
         """Note which steps earlier attempts have delivered, at the beginning of this one."""

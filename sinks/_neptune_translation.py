@@ -36,8 +36,10 @@ from sinks._neptune_plan import Plan
 from sinks._neptune_settings import NeptuneSettings
 from sinks._neptune_state import Memory
 from sinks._neptune_values import (
+    LONGEST_STRING,
     assignment,
     fields,
+    measured,
     metric_name,
     milliseconds,
     number,
@@ -68,6 +70,7 @@ WANTED: Final[tuple[type[Event], ...]] = (
 
 AGAIN: Final = "a step that an earlier attempt has logged: the first value stays"
 NOT_AFTER: Final = "a step that is not after its series' last one, which Neptune refuses"
+CUT: Final = "a text that was cut at 16,384 characters"
 NOT_FINITE: Final = "NaN or infinite, which Neptune cannot store"
 
 _RESULTS: Final = {"evaluated": "eval", "predicted": "test", "train_ended": ""}
@@ -194,6 +197,8 @@ class Translation:
             self._point(place, "logStrings", piece, step, time)
 
     def _assign(self, place: str, value: JsonValue) -> None:
+        if isinstance(value, str) and len(value) > LONGEST_STRING:
+            self.plan.marks.dropped[CUT] += 1
         self.plan.assign(place, assignment(value, self._settings.dialect))
 
     def _results(self, record: Record, event: Evaluated | Predicted | TrainEnded) -> None:
@@ -222,12 +227,15 @@ class Translation:
 
     def _began(self, event: RunStarted) -> None:
         settings = self._settings
-        self._assign("sys/name", settings.name or event.name)
+        own = settings.with_id is None  # a run that was there keeps its name
+        if own or settings.name:
+            self._assign("sys/name", settings.name or event.name)
         self._assign("sys/failed", value=False)
-        if event.attempt == 1:
+        if settings.description or (own and event.attempt == 1):
             self._assign("sys/description", settings.description)
-        if settings.tags:
-            self.plan.assign("sys/tags", {"insertStrings": {"values": list(settings.tags)}})
+        for place, names in (("sys/tags", settings.tags), ("sys/group_tags", settings.group_tags)):
+            if names:
+                self.plan.assign(place, {"insertStrings": {"values": list(names)}})
         command, host = event.facts.get("command"), event.facts.get("host")
         if isinstance(command, list) and command:
             entrypoint = str(command[0]).replace("\\", "/").rpartition("/")[2]
@@ -280,7 +288,7 @@ class Translation:
             self._definition(record, event)
         elif isinstance(event, SummaryLogged):
             for place, value in fields(event.values, self._place(record, "summary")):
-                self._assign(place, value)
+                self._assign(place, measured(value))
         elif isinstance(event, MediaLogged):
             self._media(record, event)
 

@@ -56,6 +56,16 @@ def assignment(value: JsonValue, dialect: Dialect) -> Operation:
     return {"assignString": {"value": shortened(text, LONGEST_STRING)}}
 
 
+def measured(value: JsonValue) -> JsonValue:
+    """A float in place of a whole number: a field keeps its first type, and later ones may be none.
+
+    What is too large to be an integer there becomes a float by itself.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _INTEGER:
+        return float(value)
+    return value
+
+
 def shortened(text: str, limit: int) -> str:
     """A text that is not longer than this; what was cut off is marked."""
     return text if len(text) <= limit else text[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -15,13 +15,13 @@ from bus import (
     MisconfiguredError,
     Outcome,
     Promise,
-    RejectedError,
     Response,
     RunStarted,
     SinkContext,
     SinkSettings,
     State,
     Stop,
+    UnavailableError,
 )
 from sinks import HttpSettings, HttpSink
 from sinks._neptune_answers import Refusal, classify
@@ -48,6 +48,7 @@ _BEAT: Final = 10.0
 _SLICE: Final = 50
 """Records that are translated before others on the loop have their turn."""
 _REFUSED: Final = "refused by the server"
+_NOT_STORED: Final = "a file that is gone, or that the server refused"
 _FURTHER: Final = "the series on the server was further already"
 
 
@@ -141,7 +142,7 @@ class NeptuneSink(HttpSink):
             )
         memory.run_id, memory.short_id = run.id, run.short_id
         self._project, self._run = project, run
-        self._files = Files(self.http, self._server, run.id)
+        self._files = Files(self._server, run.id)
         self.url: str | None = self._server.page(project, run)
         return memory.state()
 
@@ -159,7 +160,7 @@ class NeptuneSink(HttpSink):
         committed = 0
         steps = translation.plan.ended()
         for step in steps:
-            await self._do(step, batch, memory, committed)
+            await self._do(step, batch, memory)
             if step.done > committed and step is not steps[-1]:
                 await batch.commit(step.done - committed, memory.state())
                 committed = step.done
@@ -193,9 +194,9 @@ class NeptuneSink(HttpSink):
             self._files.release()
         await super().release()
 
-    async def _do(self, step: Step, batch: Batch, memory: Memory, committed: int) -> None:
+    async def _do(self, step: Step, batch: Batch, memory: Memory) -> None:
         if isinstance(step, Upload):
-            await self._store(step, batch, memory, committed)
+            await self._store(step, batch, memory)
             return
         if step.operations:
             await self._operate(step.operations, memory, first=batch.failures == 0)
@@ -212,29 +213,26 @@ class NeptuneSink(HttpSink):
         shared = self._options.with_id is not None or self._options.custom_run_id is not None
         if refusal.stored and not (first and shared):
             return
-        reason = _FURTHER if refusal.stored else _REFUSED
-        memory.dropped[reason] = memory.dropped.get(reason, 0) + 1
+        memory.drop(_FURTHER if refusal.stored else _REFUSED)
         if not refusal.stored and refusal.words not in self._warned:
             self._warned.add(refusal.words)
             log.warning("neptune refused a value: %s", refusal.words)
 
-    async def _store(self, step: Upload, batch: Batch, memory: Memory, committed: int) -> None:
-        """Upload, noting each file of a folder, so that a retry goes on behind it."""
+    async def _store(self, step: Upload, batch: Batch, memory: Memory) -> None:
+        """Upload, noting each file of a folder, so that a retry goes on behind those stored."""
         assert self._files is not None
         record = batch[step.record]
         under_way = f"{record.attempt}.{record.rank}.{record.seq}:{step.attribute}"
         if memory.uploading != under_way:
             memory.uploading, memory.uploaded = under_way, 0
 
-        async def done(count: int) -> None:
+        async def done(count: int, *, stored: bool) -> None:
             memory.uploaded = count
+            if not stored:
+                memory.drop(_NOT_STORED)
             await batch.commit(0, memory.state())
 
-        try:
-            await self._files.store(step, skip=memory.uploaded, done=done)
-        except RejectedError as error:
-            raise RejectedError(str(error), guilty=(step.record - committed,)) from error
-        memory.uploading, memory.uploaded = "", 0
+        await self._files.store(step, skip=memory.uploaded, done=done)
 
     async def _beat(self) -> None:
         assert self._run is not None
@@ -243,6 +241,7 @@ class NeptuneSink(HttpSink):
                 await self._server.ping(self._run.id)
             except DeliveryError as error:
                 log.debug("neptune did not take a sign of life: %s", error)
+                await anyio.sleep(_wished(error))
             await anyio.sleep(_BEAT)
 
     async def _listen(self) -> None:
@@ -258,11 +257,17 @@ class NeptuneSink(HttpSink):
                 await self._listener(self._options, url, headers, self._heard)
             except DeliveryError as error:
                 log.debug("neptune's stop button cannot be heard: %s", error)
+                await anyio.sleep(_wished(error))
             await anyio.sleep(_BEAT)
 
     def _heard(self, kind: str) -> None:
         if kind in _STOPS:
             self.ask(Stop(reason=f"{kind.removeprefix('neptune/')} was asked for in Neptune"))
+
+
+def _wished(error: DeliveryError) -> float:
+    """Seconds for which the server wants to be left alone."""
+    return (error.retry_after or 0.0) if isinstance(error, UnavailableError) else 0.0
 
 
 def _listener() -> Listen | None:

@@ -55,16 +55,17 @@ _CREATE = ({"projectIdentifier", "parentId", "type", "cliVersion"}, {"gitInfo", 
 class Refused(Exception):  # noqa: N818 - an answer, no error of ours
     """An answer that is no 200."""
 
-    def __init__(self, status, error="", title="", headers=None):
+    def __init__(self, status, error="", title="", *, headers=None, body=None):
         super().__init__(title)
         self.status = status
         self.headers = headers or {}
-        self.body = json.dumps({"code": status, "errorType": error, "title": title}).encode()
+        told = {"code": status, "errorType": error, "title": title}
+        self.body = json.dumps(told).encode() if body is None else body
 
 
-def api_token(address):
+def api_token(address, key=API_KEY):
     """What a user of the server at this address has in NEPTUNE_API_TOKEN."""
-    told = {"api_address": address, "api_url": address, "api_key": API_KEY}
+    told = {"api_address": address, "api_url": address, "api_key": key}
     return base64.b64encode(json.dumps(told).encode()).decode()
 
 
@@ -106,6 +107,8 @@ class StandIn:
         requests: Calls so far: method, call, and the body where it is JSON.
         faults: For each call what its next requests meet: "lose" applies it and closes the
             connection, a `Refused` is answered instead of applying it.
+        odd: A path of which it understands no operation.
+        before: Called with each call before it is looked at.
         pings: How many each run has had.
         signals: The web sockets of runs, for the stop button.
     """
@@ -127,6 +130,8 @@ class StandIn:
         self.requests = []
         self.headers = []
         self.faults = defaultdict(deque)
+        self.odd = None
+        self.before = None
         self.pings = Counter()
         self.signals = Signals()
         self._lock = threading.Lock()
@@ -167,6 +172,8 @@ class StandIn:
         query = {key: values[0] for key, values in given.items()}
         call = parts.path.removeprefix(BACKEND).removeprefix(BOARD)
         call = call.replace("attributes/storage/", "storage/")
+        if self.before is not None:
+            self.before(call)
         with self._lock:
             fault = self.faults[call].popleft() if self.faults[call] else None
             try:
@@ -190,9 +197,9 @@ class StandIn:
         if call == "authorization/oauth-token":
             _only(query, *_QUERIES[call])
             self._check_api_token(headers)
-            return {"accessToken": self._issue(), "refreshToken": "r" * 40, "username": "user"}
+            return {"accessToken": self.issue(), "refreshToken": "r" * 40, "username": "user"}
         if call.endswith("/protocol/openid-connect/token"):
-            return {"access_token": self._issue(), "token_type": "Bearer", "expires_in": 3600}
+            return {"access_token": self.issue(), "token_type": "Bearer", "expires_in": 3600}
         self._check_access(headers)
         if (method, call) == ("POST", "experiments"):
             _only(query, set(), set())
@@ -234,7 +241,7 @@ class StandIn:
         errors = []
         for each in body:
             why = run.attributes.malformed(each, minfx=self.minfx)
-            if why:
+            if why or each["path"] == self.odd:
                 raise Refused(400, "BAD_REQUEST", why)
         for each in body:
             errors += run.attributes.apply(each, minfx=self.minfx)
@@ -256,7 +263,8 @@ class StandIn:
                 401, "AUTHORIZATION_TOKEN_EXPIRED", "the access token is no good (any more)"
             )
 
-    def _issue(self):
+    def issue(self):
+        """An access token that is good from now on."""
         expires = time.time() + self.lifetime
         told = {"exp": int(expires), "azp": "neptune-cli", "iss": f"{self.url}/auth/realms/neptune"}
         parts = [base64.urlsafe_b64encode(json.dumps(each).encode()) for each in ({}, told)]
