@@ -105,6 +105,7 @@ class StandIn:
         minfx: Whether it is Minfx's.
         lifetime: Seconds that an access token is good for.
         requests: Calls so far: method, call, and the body where it is JSON.
+        fields: What these had in their queries and bodies: method and call, and field.
         faults: For each call what its next requests meet: "lose" applies it and closes the
             connection, a `Refused` is answered instead of applying it.
         odd: A path of which it understands no operation.
@@ -128,6 +129,7 @@ class StandIn:
         self.tokens = {}
         self.uploads = {}
         self.requests = []
+        self.fields = set()
         self.headers = []
         self.faults = defaultdict(deque)
         self.odd = None
@@ -182,6 +184,7 @@ class StandIn:
                     raise fault
                 body = _decoded(call, headers, content)
                 self.requests.append((method, call, body))
+                self.fields |= {(f"{method} {call}", each) for each in [*query, *_fields(body)]}
                 self.headers.append(headers)
                 found = self._apply(method, call, query, headers, body, content)
             except Refused as refusal:
@@ -379,6 +382,22 @@ def _only(given, required, optional):
     missing, unknown = required - given.keys(), given.keys() - required - optional
     if missing or unknown or any(given[each] in (None, "") for each in required - {"ext"}):
         raise Refused(400, "BAD_REQUEST", f"missing: {missing}, unknown: {unknown}")
+
+
+def _fields(body):
+    """The names in a JSON body; those of operations with the action they belong to."""
+    if isinstance(body, dict):
+        return list(body)
+    found = []
+    for operation in body or []:
+        for action, given in operation.items():
+            names = list(given) if isinstance(given, dict) else []
+            found += [action, *(f"{action}.{name}" for name in names)]
+            found += [
+                f"{action}.entries.{key}"
+                for key in (given["entries"][0] if "entries" in names else ())
+            ]
+    return found
 
 
 def _decoded(call, headers, content):
