@@ -110,6 +110,7 @@ class StandIn:
             connection, a `Refused` is answered instead of applying it.
         odd: A path of which it understands no operation.
         before: Called with each call before it is looked at.
+        refused: What it said of operations that it did not apply.
         pings: How many each run has had.
         signals: The web sockets of runs, for the stop button.
     """
@@ -134,6 +135,7 @@ class StandIn:
         self.faults = defaultdict(deque)
         self.odd = None
         self.before = None
+        self.refused = []
         self.pings = Counter()
         self.signals = Signals()
         self._lock = threading.Lock()
@@ -248,6 +250,7 @@ class StandIn:
                 raise Refused(400, "BAD_REQUEST", why)
         for each in body:
             errors += run.attributes.apply(each, minfx=self.minfx)
+        self.refused += [each["errorDescription"] for each in errors]
         return errors
 
     def _check_api_token(self, headers):
