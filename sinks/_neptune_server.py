@@ -248,10 +248,11 @@ def stored(answer: Answer) -> Mapping[str, JsonValue]:
         RejectedError: It has.
         UnavailableError: It is none of a Neptune server.
     """
-    if not answer.body:
+    told = answer.json() if answer.body else None
+    if told is None:  # as earlier servers say that there are no errors
         return {}
-    found = mapping(answer.json())
-    if errors := found.get("errors"):
+    found = mapping(told)
+    if errors := found.get("errors") or found.get("errorDescription"):
         raise RejectedError(f"the Neptune server did not store it: {str(errors)[:500]}")
     return found
 

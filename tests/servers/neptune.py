@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests.servers.neptune_operations import Attributes
 from tests.servers.neptune_signals import Signals
+from tests.servers.neptune_swagger import document
 
 BACKEND = "/api/backend/v1/"
 BOARD = "/api/leaderboard/v1/"
@@ -31,7 +32,6 @@ _QUERIES = {
     "attributes": ({"experimentId"}, set()),
     "attributes/operations": ({"experimentId"}, {"organizationName"}),
     "attributes/ping": ({"experimentId"}, set()),
-    "attributes/strings": ({"experimentId", "attribute"}, set()),
     "attributes/uploadFileSetTar": ({"experimentId", "attribute", "reset"}, set()),
     "storage/file/upload": ({"experimentIdentifier", "attribute", "ext"}, set()),
     "storage/file/upload/start": (
@@ -44,6 +44,18 @@ _QUERIES = {
         set(),
     ),
 }
+_READING = {
+    "attributes/floats": "float",
+    "attributes/ints": "int",
+    "attributes/bools": "bool",
+    "attributes/strings": "string",
+    "attributes/stringSets": "stringSet",
+    "attributes/floatSeries/values": "floatSeries",
+    "attributes/stringSeries/values": "stringSeries",
+}
+for _call in _READING:
+    _page = {"limit", "offset"} if _call.endswith("values") else set()
+    _QUERIES[_call] = ({"experimentId", "attribute"} | _page, set())
 _PART = {"experimentIdentifier", "attribute", "uploadId", "uploadPartIdx"}
 _FINISH = {"experimentIdentifier", "attribute", "uploadId"}
 for _kind, _more in (("file", set()), ("fileset", {"subPath"})):
@@ -195,6 +207,8 @@ class StandIn:
         return 200, {}, encoded, fault != "lose"
 
     def _apply(self, method, call, query, headers, body, content):  # noqa: PLR0911, PLR0917 - one for each call
+        if call.endswith("/swagger.json"):
+            return document(call.split("/")[2])
         if call == "clients/config":
             _only(query, *_QUERIES[call])
             self._check_api_token(headers)
@@ -230,15 +244,27 @@ class StandIn:
             return None
         if call == "attributes":
             return {"attributes": run.attributes.listed()}
-        if call == "attributes/strings":
-            known = {"sys/id": run.short_id, **run.attributes.values}
-            if query["attribute"] not in known:
-                raise Refused(404, "ATTRIBUTE_NOT_FOUND", query["attribute"])
-            value = known[query["attribute"]]
-            return {"attributeName": query["attribute"], "attributeType": "string", "value": value}
+        if call in _READING:
+            return self._read(run, call, query)
         assert call == "attributes/uploadFileSetTar"
         run.attributes.store(query["attribute"], "tar", content)
         return {"errors": []}
+
+    def _read(self, run, call, query):
+        path, kind = query["attribute"], _READING[call]
+        known = {"sys/id": run.short_id, **run.attributes.values}
+        if {"sys/id": "string", **run.attributes.types}.get(path) != kind:
+            raise Refused(404, "ATTRIBUTE_NOT_FOUND", path)
+        if kind in ("floatSeries", "stringSeries"):
+            points = run.attributes.series[path]
+            begin = int(query["offset"])
+            shown = [
+                {"step": step, "value": value, "timestampMillis": time}
+                for step, value, time in points[begin : begin + int(query["limit"])]
+            ]
+            return {"totalItemCount": len(points), "values": shown}
+        told = {"values" if kind == "stringSet" else "value": known[path]}
+        return {"attributeName": path, "attributeType": kind, **told}
 
     def _operations(self, run, body):
         if not isinstance(body, list) or not body:

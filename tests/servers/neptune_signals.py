@@ -8,7 +8,9 @@ import socket
 import threading
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_TEXT, _PING = 0x81, 0x89
+_TEXT, _PING, _CLOSE = 0x81, 0x89, 0x88
+_MASK = 4
+"""Bytes before the payload of each frame that a client sends."""
 
 
 class Signals:
@@ -58,6 +60,7 @@ class Signals:
         frames = queue.Queue()
         self._queues.append(frames)
         self.opened.append(run_id)
+        threading.Thread(target=_until_closed, args=(handler.rfile, frames), daemon=True).start()
         try:
             while not self._over.is_set() and (frame := frames.get()) is not None:
                 handler.wfile.write(frame)
@@ -66,3 +69,14 @@ class Signals:
         finally:
             self._queues.remove(frames)
             handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+def _until_closed(received, frames):
+    """Read what the other side sends, in frames of less than 126 bytes, until it hangs up."""
+    try:
+        while (head := received.read(2)) and head[0] != _CLOSE:
+            received.read(_MASK + (head[1] & 0x7F))
+    except (OSError, ValueError):
+        pass  # hung up, here or there
+    frames.put(bytes([_CLOSE, 0]))
+    frames.put(None)
