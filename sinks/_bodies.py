@@ -136,6 +136,44 @@ class FileBody:
         self._read += len(self._piece)
 
 
+class FramedBody:
+    """A body with something before and behind it, such as the one field of a form.
+
+    Args:
+        body: What stands in the middle.
+        before: Bytes that are sent first.
+        after: Bytes that are sent last.
+    """
+
+    def __init__(self, body: Body, before: bytes, after: bytes) -> None:
+        self._body = body
+        self._before = before
+        self._after = after
+        self._next, self._last = before, after
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return len(self._before) + self._body.size + len(self._after)
+
+    def __aiter__(self) -> Self:
+        aiter(self._body)
+        self._next, self._last = self._before, self._after
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece, self._next = self._next, b""
+        if piece:
+            return piece
+        try:
+            return await anext(self._body)
+        except StopAsyncIteration:
+            piece, self._last = self._last, b""
+            if not piece:
+                raise
+        return piece
+
+
 async def zipped(content: bytes) -> bytes:
     """Compress; big bodies off the loop, since a megabyte takes some milliseconds."""
     return _zip(content) if len(content) <= _SMALL else await in_thread(_zip, content)

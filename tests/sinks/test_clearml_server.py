@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.clearml import CALLS, EVENTS, StandIn
+from tests.servers.clearml import StandIn
+from tests.servers.clearml_fields import CALLS, EVENTS
 
 RECORDINGS = Path(__file__).parents[1] / "servers" / "recordings" / "clearml"
 NAMES = sorted(path.stem for path in RECORDINGS.glob("*.jsonl"))

@@ -526,6 +526,18 @@ class TestUploads:
         with pytest.raises(RejectedError, match="10 bytes"):
             await sink.http.upload("PUT", server.url, path, offset=8, length=3)
 
+    async def test_a_file_in_a_frame(self, sink, server, tmp_path):
+        """As the field of a form; a file that is sent again is framed again."""
+        path = tmp_path / "file"
+        path.write_bytes(bytes(3 << 20))
+        server.next(reset)
+        with pytest.raises(UnavailableError):
+            await sink.http.upload("POST", server.url, path, frame=(b"<", b">"))
+        await sink.http.upload("POST", server.url, path, frame=(b"<", b">"))
+
+        assert server.requests[-1].body == b"<" + bytes(3 << 20) + b">"
+        assert server.requests[-1].headers["content-length"] == str((3 << 20) + 2)
+
     async def test_an_empty_file_and_none(self, sink, server, tmp_path):
         """An empty file is a file; what is not there is refused for good."""
         path = tmp_path / "file"
