@@ -137,41 +137,33 @@ class FileBody:
 
 
 class FramedBody:
-    """A body with something before and behind it, such as the one field of a form.
+    """A part of a file with bytes before and behind it, as a multipart upload sends it."""
 
-    Args:
-        body: What stands in the middle.
-        before: Bytes that are sent first.
-        after: Bytes that are sent last.
-    """
-
-    def __init__(self, body: Body, before: bytes, after: bytes) -> None:
-        self._body = body
+    def __init__(self, before: bytes, body: FileBody, behind: bytes) -> None:
         self._before = before
-        self._after = after
-        self._next, self._last = before, after
+        self._body = body
+        self._behind = behind
+        self._left: list[bytes] = []
 
     @property
     def size(self) -> int:
         """Bytes in all."""
-        return len(self._before) + self._body.size + len(self._after)
+        return len(self._before) + self._body.size + len(self._behind)
 
     def __aiter__(self) -> Self:
+        self._left = [self._before, self._behind]
         aiter(self._body)
-        self._next, self._last = self._before, self._after
         return self
 
     async def __anext__(self) -> bytes:
-        piece, self._next = self._next, b""
-        if piece:
-            return piece
+        if len(self._left) == 2:
+            return self._left.pop(0)
         try:
             return await anext(self._body)
         except StopAsyncIteration:
-            piece, self._last = self._last, b""
-            if not piece:
+            if not self._left:
                 raise
-        return piece
+            return self._left.pop()
 
 
 async def zipped(content: bytes) -> bytes:

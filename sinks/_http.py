@@ -149,7 +149,7 @@ class HttpClient:
             headers: Beside those of the sink.
             offset: The first byte to send.
             length: Bytes to send; up to the file's end by default.
-            frame: What is sent before and behind it, as a form has it.
+            frame: Bytes sent before and behind it, such as a multipart body's.
             progress: Told of bytes sent and bytes in all.
             good: Statuses from 300 on that come back instead of being raised.
 
@@ -166,10 +166,10 @@ class HttpClient:
             if progress is not None:
                 progress(sent, body.size)
 
-        body = await FileBody.of(path, offset=offset, length=length, moved=moved)
+        file = await FileBody.of(path, offset=offset, length=length, moved=moved)
+        body = FramedBody(frame[0], file, frame[1]) if any(frame) else file
         given = {name.lower(): value for name, value in (headers or {}).items()}
-        framed = FramedBody(body, *frame) if any(frame) else body
-        request = self._made(method, str(url), given, None, framed, good=good, limit=_LIMIT)
+        request = self._made(method, str(url), given, None, body, good=good, limit=_LIMIT)
         return await self._within(scope, seconds, request)
 
     async def aclose(self) -> None:
