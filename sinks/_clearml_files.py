@@ -11,7 +11,7 @@ import logging
 import mimetypes
 import os
 import zipfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from anyio import to_thread
 from pydantic import JsonValue
 
 from bus import FolderHold, RejectedError
+from sinks._answers import Answer
 from sinks._clearml_plan import Upload
 from sinks._clearml_server import ClearmlServer, RemoteTask
 from sinks._clearml_values import safe_path
@@ -42,31 +43,48 @@ class Files:
     Args:
         http: The client of the sink.
         server: The API server.
+        task: The task.
+        project: Its project's name.
         host: Address of the file server.
+        packing: Where an archive may be made.
         edit: Changes the task.
-        packing: Where an archive is made.
     """
 
     def __init__(
-        self, http: HttpClient, server: ClearmlServer, host: str, edit: Edit, packing: Path
+        self,
+        http: HttpClient,
+        server: ClearmlServer,
+        task: RemoteTask,
+        *,
+        project: str,
+        host: str,
+        packing: Path,
+        edit: Edit,
     ) -> None:
         self._http = http
         self._server = server
+        self._task = task
+        self._folder = (project, f"{task.name.replace('/', '_')}.{task.task_id}")
         self._host = host
-        self._edit = edit
         self._packing = packing
+        self._edit = edit
         self._held: FolderHold | None = None
+        self._packed = False
+        self._told = False
 
-    async def store(self, task: RemoteTask, project: str, upload: Upload) -> None:
+    async def store(self, upload: Upload) -> None:
         """Store a file or a folder, and tell the task where it is.
 
         Raises:
             DeliveryError: The server cannot be reached, or lets nobody in.
         """
+        if not self._host.startswith(("http://", "https://")):
+            self._tell_once(f"files are not uploaded: {self._host} is no ClearML file server")
+            return
         source = Path(upload.source)
         self._hold(source)
         try:
-            await self._store(task, project, upload, source)
+            await self._store(upload, source)
         except (RejectedError, OSError) as error:
             log.warning("%s was not stored in ClearML: %s", source, error)
         self.release()
@@ -76,7 +94,13 @@ class Files:
         if self._held is not None:
             self._held.release()
             self._held = None
+        self._packed = False
         self._packing.unlink(missing_ok=True)
+
+    def _tell_once(self, what: str) -> None:
+        if not self._told:
+            log.warning("%s; everything else goes to ClearML", what)
+        self._told = True
 
     def _hold(self, source: Path) -> None:
         """Keep a folder from rotation until it is stored, however often that is tried."""
@@ -86,12 +110,14 @@ class Files:
         with contextlib.suppress(OSError):  # a file, or nothing
             self._held = FolderHold(source)
 
-    async def _store(self, task: RemoteTask, project: str, upload: Upload, source: Path) -> None:
+    async def _store(self, upload: Upload, source: Path) -> None:
         folder = await to_thread.run_sync(source.is_dir, abandon_on_cancel=True)
         name, path = source.name, source
         if folder:
             name, path = f"{source.name}.zip", self._packing
-            await to_thread.run_sync(_pack, source, path, abandon_on_cancel=True)
+            if not self._packed:  # by an earlier try
+                await to_thread.run_sync(_pack, source, path, abandon_on_cancel=True)
+                self._packed = True
         below = {
             "model": ("models",),
             "artifact": ("artifacts", upload.name),
@@ -99,12 +125,11 @@ class Files:
         }[upload.kind]
         if upload.kind == "media":
             name = f"{upload.event['variant']}_{upload.step:08d}{source.suffix}"
-        base = (project, f"{task.name.replace('/', '_')}.{task.task_id}")
-        place = safe_path(*base, *below, name.replace("/", "_"))
+        place = safe_path(*self._folder, *below, name.replace("/", "_"))
         uri = f"{self._host}{quote(place)}"
         await self._send(place, path)
         if upload.kind == "model":
-            await self._tell_model(task, upload, uri, package=folder)
+            await self._tell_model(upload, uri, package=folder)
         elif upload.kind == "artifact":
             await self._tell_artifact(upload, uri, path, package=folder)
         else:
@@ -118,18 +143,21 @@ class Files:
             f'Content-Disposition: form-data; name="{place}"; filename="{place}"\r\n'
             f"Content-Type: {kind}\r\n\r\n"
         )
-        await self._http.upload(
-            "POST",
-            f"{self._host}/",
-            path,
-            headers={"content-type": f"multipart/form-data; boundary={_BOUNDARY}"},
-            frame=(head.encode(), f"\r\n--{_BOUNDARY}--\r\n".encode()),
-        )
 
-    async def _tell_model(
-        self, task: RemoteTask, upload: Upload, uri: str, *, package: bool
-    ) -> None:
-        model_id = await self._server.model(task, upload.name, uri, package=package)
+        async def send(good: Collection[int]) -> Answer:
+            return await self._http.upload(
+                "POST",
+                f"{self._host}/",
+                path,
+                headers={"content-type": f"multipart/form-data; boundary={_BOUNDARY}"},
+                frame=(head.encode(), f"\r\n--{_BOUNDARY}--\r\n".encode()),
+                good=good,
+            )
+
+        await self._server.authorized(send)
+
+    async def _tell_model(self, upload: Upload, uri: str, *, package: bool) -> None:
+        model_id = await self._server.model(self._task, upload.name, uri, package=package)
         body: dict[str, JsonValue] = {"name": upload.name, "model": model_id, "type": "output"}
         await self._edit("add_or_update_model", {**body, "iteration": upload.step})
 
@@ -151,6 +179,7 @@ class Files:
 
 def _pack(source: Path, target: Path) -> None:
     """Make an archive of a folder; not compressed, since weights hardly shrink."""
+    target.unlink(missing_ok=True)  # a thread that was abandoned may still write to it
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for folder, folders, names in os.walk(source):
             folders.sort()

@@ -5,7 +5,7 @@ Every call may be repeated: what it makes it looks for first, or the server repl
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from socket import gethostname
 from typing import Final, cast
@@ -13,6 +13,7 @@ from typing import Final, cast
 from pydantic import JsonValue, SecretStr
 
 from bus import MisconfiguredError, RejectedError, UnavailableError
+from sinks._answers import Answer
 from sinks._clearml_settings import ClearmlSettings
 from sinks._clearml_values import Item
 from sinks._http import HttpClient
@@ -36,12 +37,6 @@ class RemoteTask:
     status: str
     message: str = ""
 
-    @property
-    def aborted(self) -> bool:
-        """Whether somebody wants it to end: stopped in its page, or by the agent that runs it."""
-        going = self.status in ("created", "queued", "in_progress")
-        return not going or "stopping" in self.message.lower()
-
 
 class ClearmlServer:
     """An API server.
@@ -54,7 +49,7 @@ class ClearmlServer:
     def __init__(self, http: HttpClient, settings: ClearmlSettings) -> None:
         self._http = http
         self._settings = settings
-        self._token = settings.auth_token
+        self._token: SecretStr | None = None
 
     def headers(self) -> dict[str, str]:
         """Headers that authenticate, once there is a token."""
@@ -63,32 +58,56 @@ class ClearmlServer:
         return {"authorization": f"Bearer {self._token.get_secret_value()}"}
 
     async def login(self) -> None:
-        """Get a token for the keys; with a token in the settings there is nothing to do."""
-        if self._settings.auth_token is not None:
-            return
-        keys = (self._settings.api_access_key, self._settings.api_secret_key)
-        pair = ":".join("" if key is None else key.get_secret_value() for key in keys)
+        """Get a token for the keys, or a newer one for the token of the settings."""
+        given = self._settings.auth_token
+        if given is not None:
+            authorization = f"Bearer {given.get_secret_value()}"
+        else:
+            keys = (self._settings.api_access_key, self._settings.api_secret_key)
+            pair = ":".join("" if key is None else key.get_secret_value() for key in keys)
+            authorization = f"Basic {b64encode(pair.encode()).decode()}"
         url = f"{self._settings.api_host}/auth.login"
-        authorization = f"Basic {b64encode(pair.encode()).decode()}"
         answer = await self._http.post(url, json={}, headers={"authorization": authorization})
         self._token = SecretStr(_text(_data(answer.json()), "token"))
 
-    async def project(self, name: str, *, make: bool = True) -> str | None:
-        """The id of a project, which is made if need be; None if it is not and was not to be."""
-        found = await self._find_project(name)
-        if found is not None or not make:
+    async def authorized(self, send: Callable[[Collection[int]], Awaitable[Answer]]) -> Answer:
+        """Send a request; if the token is not valid any more, once more with a new one.
+
+        Args:
+            send: Sends it; told which statuses are to come back instead of being raised.
+        """
+        if self._token is None:
+            await self.login()
+        answer = await send((401,))
+        if answer.status != 401:
+            return answer
+        await self.login()
+        return await send(())
+
+    async def find_project(self, name: str) -> str | None:
+        """The id of a project, if there is one of that name."""
+        body: Item = {"name": f"^{re.escape(name)}$", "only_fields": ["id"], "search_hidden": True}
+        found = _items(await self._call("projects.get_all", body), "projects")
+        return _text(found[0], "id") if found else None
+
+    async def project(self, name: str) -> str:
+        """The id of a project, which is made if need be."""
+        found = await self.find_project(name)
+        if found is not None:
             return found
         try:
             made = await self._call("projects.create", {"name": name, "description": ""})
             return _text(made, "id")
         except RejectedError as error:  # somebody was faster, or the name is impossible
-            found = await self._find_project(name)
+            found = await self.find_project(name)
             if found is None:
                 raise MisconfiguredError(str(error), fix="choose another project") from error
             return found
 
     async def project_name(self, project_id: str) -> str:
-        """What a project is called."""
+        """What a project is called; "" for that of a task that has none."""
+        if not project_id:
+            return ""
         answer = await self._call("projects.get_by_id", {"project": project_id})
         return _text(_mapping(answer.get("project")), "name")
 
@@ -193,36 +212,20 @@ class ClearmlServer:
         """Where a person can look at a task."""
         return f"{self._settings.pages}/projects/{task.project_id}/tasks/{task.task_id}/output/log"
 
-    async def _find_project(self, name: str) -> str | None:
-        body: Item = {"name": f"^{re.escape(name)}$", "only_fields": ["id"], "search_hidden": True}
-        found = _items(await self._call("projects.get_all", body), "projects")
-        return _text(found[0], "id") if found else None
-
     async def _call(self, call: str, body: Item | bytes) -> Mapping[str, JsonValue]:
-        """Make a call; with a token that is not valid any more, once more with a new one."""
-        if self._token is None:
-            await self.login()
-        renewable = self._settings.auth_token is None
-        for good in ({401} if renewable else set[int](), set[int]()):
-            answer = await self._post(call, body, good)
-            if answer is not None:
-                return answer
-            await self.login()
-        raise UnavailableError("the server takes none of the tokens that it gives")
-
-    async def _post(
-        self, call: str, body: Item | bytes, good: set[int]
-    ) -> Mapping[str, JsonValue] | None:
         lines = isinstance(body, bytes)
         kind = "application/json-lines" if lines else "application/json"
-        answer = await self._http.post(
-            f"{self._settings.api_host}/{_VERSION}/{call}",
-            json=None if isinstance(body, bytes) else body,
-            content=body if isinstance(body, bytes) else None,
-            headers={"content-type": kind, **_client()},
-            good=good,
-        )
-        return None if answer.status in good else _data(answer.json())
+
+        async def send(good: Collection[int]) -> Answer:
+            return await self._http.post(
+                f"{self._settings.api_host}/{_VERSION}/{call}",
+                json=None if isinstance(body, bytes) else body,
+                content=body if isinstance(body, bytes) else None,
+                headers={"content-type": kind, **_client()},
+                good=good,
+            )
+
+        return _data((await self.authorized(send)).json())
 
 
 def _client() -> dict[str, str]:

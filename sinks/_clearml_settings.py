@@ -159,14 +159,15 @@ class ClearmlSettings(HttpSettings):
 
     @field_validator("api_host", "web_host", "files_host")
     @classmethod
-    def _served(cls, host: str | None) -> str | None:
+    def _served(cls, host: str | None, info: ValidationInfo) -> str | None:
         if host is None:
             return None
         try:
             parts = urlsplit(host.strip())
         except ValueError:
             raise ValueError("is no address") from None
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+        storage = info.field_name == "files_host" and parts.scheme  # s3:// and its like
+        if (parts.scheme not in ("http", "https") and not storage) or not parts.netloc:
             raise ValueError("must be an http:// or https:// address")
         return host.strip().rstrip("/")
 

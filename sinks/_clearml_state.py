@@ -20,6 +20,7 @@ class Memory(BaseModel):
         began: When the first event was made, in Unix seconds.
         counts: By series, how many points without a step it has, and how many were no numbers.
         last_files: What to upload when the run ends: by kind.
+        checkpoint: Where the last checkpoint is.
         error: What the run failed of.
         reason: Why it was stopped.
     """
@@ -30,6 +31,7 @@ class Memory(BaseModel):
     began: float | None = None
     counts: dict[str, int] = Field(default_factory=dict[str, int])
     last_files: dict[str, LastFile] = Field(default_factory=dict[str, LastFile])
+    checkpoint: str = ""
     error: str = ""
     reason: str = ""
 

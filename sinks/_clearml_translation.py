@@ -187,6 +187,10 @@ class Translation:
     def _file(self, event: CheckpointSaved | ArtifactReady) -> None:
         model = isinstance(event, CheckpointSaved) or event.kind in _MODELS
         name = event.name if isinstance(event, ArtifactReady) else PurePath(event.path).name
+        if isinstance(event, CheckpointSaved):
+            self._memory.checkpoint = event.path
+        elif (event.path, event.kind) == (self._memory.checkpoint, "checkpoint"):
+            return  # a trainer announces its checkpoints as artifacts too
         file: LastFile = ("model" if model else "artifact", name, event.path, event.step or 0)
         if self._log_model == "all" or (model and self._log_model == "checkpoints"):
             self.plan.upload(Upload(*file))

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
+import anyio
 from anyio.lowlevel import checkpoint
-from pydantic import JsonValue
 
 from bus import (
     Batch,
@@ -15,29 +15,21 @@ from bus import (
     Outcome,
     Promise,
     Response,
-    RunStarted,
     SinkContext,
     SinkSettings,
     State,
 )
 from sinks import HttpSink
-from sinks._clearml_answers import TaskStateError, classify
-from sinks._clearml_files import Files
-from sinks._clearml_plan import Events, Parameters, Step, Upload
+from sinks._clearml_answers import classify
+from sinks._clearml_plan import Upload
 from sinks._clearml_server import ClearmlServer, RemoteTask
 from sinks._clearml_settings import ClearmlSettings, LogModel, current_task_id
 from sinks._clearml_state import Memory
+from sinks._clearml_task import OpenTask
 from sinks._clearml_translation import WANTED, Translation
 
 __all__ = ["ClearmlSettings", "ClearmlSink"]
 
-_CALL: Final[dict[Outcome, str]] = {
-    "finished": "completed",
-    "failed": "failed",
-    "crashed": "failed",
-    "stopped": "stopped",
-    "preempted": "stopped",
-}
 _SLICE: Final = 50
 """Records that are translated before others on the loop have their turn."""
 
@@ -75,10 +67,11 @@ class ClearmlSink(HttpSink):
 
     Settings: ClassVar[type[SinkSettings]] = ClearmlSettings
 
+    # ClearML's own client looks every two seconds.
+    looks_every: ClassVar[float] = 5.0
+
     _server: ClearmlServer | None = None
-    _project: str | None = None
-    _task: RemoteTask | None = None
-    _files: Files | None = None
+    _task: OpenTask | None = None
 
     @property
     def _options(self) -> ClearmlSettings:
@@ -105,7 +98,8 @@ class ClearmlSink(HttpSink):
 
     def origins(self) -> tuple[str, ...]:
         """The API server and the file server alone are shown the credentials."""
-        return (self._options.api_host, self._options.files)
+        files = self._options.files
+        return (self._options.api_host, *([files] if files.startswith("http") else []))
 
     def classify(self, response: Response, *, now: float) -> DeliveryError | None:
         """Heed the server's own codes where they say more than its status."""
@@ -121,11 +115,11 @@ class ClearmlSink(HttpSink):
         await self._server.login()
         if name is None:
             return "ClearML answers"
-        found = await self._server.project(name, make=False)
+        found = await self._server.find_project(name)
         return f"ClearML answers; the project {name!r} {'is there' if found else 'will be made'}"
 
     async def open(self, context: SinkContext, state: State) -> State:
-        """Find the project, or the task if there is one already."""
+        """Log in, and find the task if there is one already."""
         if self._options.offline_mode:
             raise MisconfiguredError(
                 "CLEARML_OFFLINE_MODE keeps everything here", fix="`hotloop sync` without it sends"
@@ -134,32 +128,30 @@ class ClearmlSink(HttpSink):
         self._server = ClearmlServer(self.http, self._options)
         memory = Memory.model_validate(state)
         task_id = memory.task_id or self._options.task_id
-        if task_id is None:
-            self._project = self._options.project or context.project or "hotloop"
-            self._project_id = await self._server.project(self._project)
+        if task_id is not None:
+            task = await self._server.task(task_id)
+            self._task = self._opened(task, await self._server.project_name(task.project_id))
         else:
-            await self._go_on(await self._server.task(task_id))
+            await self._server.login()
         return memory.state()
 
     async def write(self, batch: Batch, state: State) -> State:
         """Send a batch in as few requests as the server's limits allow."""
         memory = Memory.model_validate(state)
         if self._task is None:
-            await self._begin()
-        assert self._task is not None
+            self._task = await self._begun()
         if memory.task_id != self._task.task_id:
             memory.task_id = self._task.task_id
             await batch.commit(0, memory.state())
-        await self._start(batch, memory)
-        translation = Translation(memory, task_id=self._task.task_id, log_model=self._log_model)
-        for index, record in enumerate(batch):
-            if index % _SLICE == _SLICE - 1:
-                await checkpoint()
-            translation.add(record)
-        translation.end()
-        await self._send(batch, memory, translation.plan.ended())
+        if batch.attempt > memory.attempt:
+            # Only then: within an attempt somebody may have stopped it.
+            await self._task.begin()
+            memory.attempt, memory.ended = batch.attempt, False
+            await batch.commit(0, memory.state())
+        self._task.begun = not memory.ended
+        await self._send(self._task, batch, memory)
         if batch[-1].event.type == "run_ended":
-            await self._store_last(memory)
+            await self._store_last(self._task, memory)
         return memory.state()
 
     async def close(self, outcome: Outcome, state: State) -> State:
@@ -167,118 +159,79 @@ class ClearmlSink(HttpSink):
         memory = Memory.model_validate(state)
         if self._task is None:
             return state
-        await self._store_last(memory)
+        await self._store_last(self._task, memory)
         if self._options.end_task:
-            await self._end(outcome, memory)
+            reasons = {"finished": "completed", "stopped": memory.reason or "stopped"}
+            reason = reasons.get(outcome, memory.error or outcome)
+            await self._task.end(outcome, reason=reason, message=memory.error)
             memory.ended = True
         return memory.state()
 
+    async def watch(self) -> None:
+        """Tell that the task is alive, and ask for a stop when somebody ends it in ClearML."""
+        while True:
+            await anyio.sleep(self.looks_every)
+            if self._task is not None and self._task.begun:
+                await self._task.watch.tend()
+
     async def release(self) -> None:
         """Let go of what is being uploaded, and close the connections."""
-        if self._files is not None:
-            self._files.release()
+        if self._task is not None:
+            self._task.release()
         await super().release()
 
-    async def _begin(self) -> None:
+    def _project(self) -> str:
+        return self._options.project or self._context.project or "hotloop"
+
+    async def _begun(self) -> OpenTask:
         """Make the task, unless an earlier try whose answer was lost has made it."""
         assert self._server is not None
-        assert self._project_id is not None
+        project = self._project()
+        project_id = await self._server.project(project)
         mark = f"hotloop run {self._context.run_id}"
-        task = await self._server.find_task(self._project_id, mark)
+        task = await self._server.find_task(project_id, mark)
         if task is None:
             name = self._options.task or self._context.name
             task = await self._server.create_task(
-                self._project_id, name, comment=mark, tags=self._options.tags
+                project_id, name, comment=mark, tags=self._options.tags
             )
-        await self._go_on(task)
+        return self._opened(task, project)
 
-    async def _go_on(self, task: RemoteTask) -> None:
-        """Write to this task from now on."""
+    def _opened(self, task: RemoteTask, project: str) -> OpenTask:
         assert self._server is not None
         if task.status == "published":
             raise MisconfiguredError(
                 f"the task {task.task_id} is published, so nothing can be added",
                 fix="begin a new run, or name another task",
             )
-        packing = self._context.run_dir / ".clearml-upload.zip"
-        host = self._options.files
-        self._files = Files(self.http, self._server, host, self._edit, packing)
-        self._task = task
         self.url: str | None = self._server.page(task)
+        return OpenTask(
+            self.http,
+            self._server,
+            task,
+            project=project,
+            host=self._options.files,
+            packing=self._context.run_dir / ".clearml-upload.zip",
+            ask=self.ask,
+        )
 
-    async def _start(self, batch: Batch, memory: Memory) -> None:
-        """Say that the task is in progress, once for each attempt and after an end.
-
-        Not whenever it is not: within an attempt somebody may have stopped it.
-        """
-        assert self._server is not None
-        assert self._task is not None
-        begun = [each.attempt for each in batch.events if isinstance(each, RunStarted)]
-        attempt = max([*begun, 1])
-        if attempt <= memory.attempt and not memory.ended:
-            return
-        await self._restart()
-        memory.attempt, memory.ended = max(attempt, memory.attempt), False
-        await batch.commit(0, memory.state())
-
-    async def _restart(self) -> None:
-        assert self._server is not None
-        assert self._task is not None
-        try:
-            await self._server.change(self._task.task_id, "started")
-        except TaskStateError:  # it failed before
-            await self._server.change(self._task.task_id, "started", force=True)
-
-    async def _send(self, batch: Batch, memory: Memory, steps: list[Step]) -> None:
-        assert self._server is not None
+    async def _send(self, task: OpenTask, batch: Batch, memory: Memory) -> None:
+        translation = Translation(memory, task_id=task.task_id, log_model=self._log_model)
+        for index, record in enumerate(batch):
+            if index % _SLICE == _SLICE - 1:
+                await checkpoint()
+            translation.add(record)
+        translation.end()
         committed = 0
+        steps = translation.plan.ended()
         for step in steps:
-            if isinstance(step, Events):
-                await self._server.send(step.lines)
-            elif isinstance(step, Parameters):
-                items: list[JsonValue] = [*step.items]
-                await self._edit("edit_hyper_params", {"hyperparams": items, "force": True})
-            else:
-                await self._store(step)
+            await task.take(step)
             if step.done > committed and step is not steps[-1]:
                 so_far = memory.model_copy(update={"counts": step.counts})
                 await batch.commit(step.done - committed, so_far.state())
                 committed = step.done
 
-    async def _store_last(self, memory: Memory) -> None:
+    async def _store_last(self, task: OpenTask, memory: Memory) -> None:
         for mark, (kind, name, source, step) in list(memory.last_files.items()):
-            await self._store(Upload(kind, name, source, step))
+            await task.store(Upload(kind, name, source, step))
             del memory.last_files[mark]
-
-    async def _store(self, upload: Upload) -> None:
-        assert self._server is not None
-        assert self._task is not None
-        assert self._files is not None
-        if self._project is None:
-            self._project = await self._server.project_name(self._task.project_id)
-        await self._files.store(self._task, self._project, upload)
-
-    async def _edit(self, call: str, body: Mapping[str, JsonValue]) -> None:
-        """Change the task; one that was stopped meanwhile is begun again for it."""
-        assert self._server is not None
-        assert self._task is not None
-        try:
-            await self._server.edit(self._task.task_id, call, body)
-        except TaskStateError:
-            await self._restart()
-            await self._server.edit(self._task.task_id, call, body)
-
-    async def _end(self, outcome: Outcome, memory: Memory) -> None:
-        assert self._server is not None
-        assert self._task is not None
-        task_id, to = self._task.task_id, _CALL[outcome]
-        reasons = {"finished": "completed", "stopped": memory.reason or "stopped"}
-        reason = reasons.get(outcome, memory.error or outcome)
-        try:
-            await self._server.change(task_id, to, reason=reason, message=memory.error)
-        except TaskStateError:
-            status = (await self._server.task(task_id)).status
-            if status not in (to, "published"):
-                await self._server.change(
-                    task_id, to, reason=reason, message=memory.error, force=True
-                )

@@ -133,8 +133,8 @@ class StandIn:
         return 200, body, fault != "lose"
 
     def _authorized(self, call, headers):
-        expected = self._basic if call == "auth.login" else f"Bearer {self.token}"
-        if headers.get("authorization") != expected:
+        expected = {f"Bearer {self.token}"} | ({self._basic} if call == "auth.login" else set())
+        if headers.get("authorization") not in expected:
             raise Refused(401, 20, "Unauthorized (invalid credentials)")
 
     def _apply(self, path, call, headers, content):
