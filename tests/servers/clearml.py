@@ -70,6 +70,7 @@ class StandIn:
             connection, a `Refused` or a number is answered instead of applying it.
         files: Uploads by their path.
         before: Called with the name of each call, before it is answered.
+        refuses: Tells of the body of a call, or of one event, whether it is not valid.
     """
 
     def __init__(self, *, access="FAKE", secret="FAKE"):  # noqa: S107 - of no server
@@ -82,6 +83,7 @@ class StandIn:
         self.headers = []
         self.faults = defaultdict(deque)
         self.before = lambda _call: None
+        self.refuses = lambda _body: False
         self._basic = f"Basic {base64.b64encode(f'{access}:{secret}'.encode()).decode()}"
         self._count = 0
         self._lock = threading.RLock()
@@ -153,7 +155,12 @@ class StandIn:
         body = json.loads(content)
         self.requests.append((call, body))
         _check(body, *CALLS[call])
+        self._refuse(body)
         return getattr(self, f"_{call.replace('.', '_')}")(body)
+
+    def _refuse(self, body):
+        if self.refuses(body):
+            raise Refused(400, 12, "Validation error (refused)")
 
     def _new_id(self):
         self._count += 1
@@ -331,6 +338,7 @@ class StandIn:
         return {"added": len(events) - bad, "errors": bad, "errors_info": errors}
 
     def _add(self, event):
+        self._refuse(event)
         kind = EVENTS.get(event.get("type"))
         if kind is None:
             raise Refused(400, 12, f"Invalid event type {event.get('type')}")
