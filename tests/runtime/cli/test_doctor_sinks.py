@@ -11,6 +11,7 @@ from sinks.testing import Received, Reply, ScriptedServer, redirect, self_signed
 from tests.bus.delivery.conftest import ScriptedSink
 
 OURS = {
+    "clearml": "sinks.clearml:ClearmlSink",
     "csv": "sinks.csv:CsvSink",
     "discord": "sinks.webhook:DiscordSink",
     "jsonl": "sinks.jsonl:JsonlSink",
@@ -25,7 +26,7 @@ PLANTED = "secret-0123456789"
 @pytest.fixture(autouse=True)
 def _ours(monkeypatch, tmp_path):
     """Ours by name, whatever is installed, and an environment that configures none of them."""
-    for prefix in ("MLFLOW_", "HOTLOOP_", "SLACK_", "DISCORD_"):
+    for prefix in ("CLEARML_", "MLFLOW_", "HOTLOOP_", "SLACK_", "DISCORD_"):
         for name in [each for each in os.environ if each.startswith(prefix)]:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
