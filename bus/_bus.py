@@ -97,7 +97,9 @@ class Bus(Registrar):
         )
         self._journal: Journal | None = None
         self._live = LiveLoop(self.control, self.publish)
-        self._outlets = Outlets(self._live, self._tell_health, deliver=options.deliver)
+        self._outlets = Outlets(
+            self._live, self._tell_health, self.control.request, deliver=options.deliver
+        )
         self._deciders = Deciders(self._live, self.control)
         self._rejected: dict[str, str] = {}
         self._rejected_count = 0

@@ -17,6 +17,7 @@ from bus._events import Outcome, SinkStateChanged
 from bus._feed import Feed
 from bus._live import LiveLoop
 from bus._patience import Pace
+from bus._requests import Request
 from bus._sink import Sink, SinkContext
 from bus._sink_account import SinkAccount
 from bus._worker import Worker
@@ -34,6 +35,7 @@ class Deliveries:
         run_dir: The run's folder.
         live: Whose loop to run on.
         publish: Takes the events that tell of sinks' health.
+        asks: Takes what sinks ask of the training.
         pace: How often deliveries look around.
     """
 
@@ -42,10 +44,12 @@ class Deliveries:
         run_dir: Path,
         live: LiveLoop,
         publish: Callable[[Event], object],
+        asks: Callable[[Request], object],
         pace: Pace | None = None,
     ) -> None:
         self._live = live
         self._publish = publish
+        self._asks = asks
         self._pace = pace
         self._feed = Feed(run_dir)
         self._all: list[Delivery] = []
@@ -67,6 +71,7 @@ class Deliveries:
             disk=disk.call,
             announce=lambda each: announce(each.account, self._publish),
             pace=self._pace,
+            asks=self._asks,
         )
         self._all.append(delivery)
         self._under_way.add(delivery)

@@ -21,6 +21,7 @@ from typing import Final
 
 import anyio
 
+from bus._beside import watching
 from bus._collector import Collector, Disk
 from bus._cursor import Cursor, CursorFile, LostOwnershipError, StillOwnedError
 from bus._dead import DeadLetters
@@ -36,13 +37,14 @@ from bus._parts import Part
 from bus._patience import OverError, Pace, Patience
 from bus._rates import RateLimiter
 from bus._reader import Record
+from bus._requests import Request
 from bus._secrets import cleaned, log_error, secrets_of
 from bus._sink import Batch, Sink, SinkContext, State
 from bus._sink_account import SinkAccount
+from bus._verdicts import Verdicts
 
 log = logging.getLogger("bus")
 
-_TRIES_OF_A_BUG: Final = 5
 _REJECTED_IN_A_ROW: Final = 20
 _CLOSE: Final = 60.0
 _RELEASE: Final = 0.4
@@ -62,6 +64,7 @@ class Delivery:
         take_over: Deliver even if another process that lives does.
         patient: Whether to wait for another process that delivers, or to raise.
         pace: How often to look around.
+        asks: Takes what the sink asks of the training; None where none is under way.
     """
 
     def __init__(
@@ -75,8 +78,12 @@ class Delivery:
         take_over: bool = False,
         patient: bool = True,
         pace: Pace | None = None,
+        asks: Callable[[Request], object] | None = None,
     ) -> None:
         self.sink = sink
+        self._watched = asks is not None
+        if asks is not None:
+            sink.ask_through(asks)
         self.cursor = Cursor(sink=sink.name)
         self.failures = 0
         self._context = context
@@ -92,7 +99,7 @@ class Delivery:
         self._secrets = secrets_of(sink.settings)
         self._collector = self._new_collector()
         self._rejected = 0
-        self._bugs = 0
+        self._verdicts = Verdicts(sink, self._secrets)
         self._state: State = {}
         self._patience = Patience()
         self._scope: anyio.CancelScope | None = None
@@ -140,8 +147,10 @@ class Delivery:
     async def _deliver_everything(self) -> None:
         await self._own()
         await self._insist(self._open)
-        while await self._deliver_some():
-            pass
+        if self._watched:
+            await watching(self.sink, self._pace.backoff, self._deliver_all)
+        else:
+            await self._deliver_all()
         self._delivered_all = True
         await self._insist(self._close)
         self._health("finished")
@@ -203,6 +212,10 @@ class Delivery:
             except (OSError, UnavailableError) as error:
                 log.debug("what waits for %s could not be counted: %s", self.sink.name, error)
         self._file.release()
+
+    async def _deliver_all(self) -> None:
+        while await self._deliver_some():
+            pass
 
     async def _deliver_some(self) -> bool:
         """Deliver one part or wait for it; False when closing has nothing more to deliver."""
@@ -309,23 +322,9 @@ class Delivery:
             log.warning("a dead letter could not be kept: %s", error)
 
     def _understood(self, error: BaseException) -> DeliveryError:
-        """What an exception of a sink means."""
         self.failures += 1
         self.cursor.counts.failures += 1
-        if isinstance(error, DeliveryError):
-            return error
-        if isinstance(error, TimeoutError):
-            return UnavailableError(f"no answer in {self.sink.write_timeout:g} s")
-        self._bugs += 1
-        if self._bugs == 1:
-            log_error(
-                log, self._secrets, "sink %r raised; it is tried again", self.sink.name, error
-            )
-        words = f"{type(error).__name__}: {error}"
-        if self._bugs > _TRIES_OF_A_BUG:
-            self._bugs = 0
-            return MisconfiguredError(f"the sink raised {words}", fix="this is a bug in it")
-        return UnavailableError(f"the sink raised {words}")
+        return self._verdicts.on(error)
 
     async def _insist(self, attempt: Callable[[], Awaitable[None]]) -> None:
         """Call until it succeeds."""
@@ -347,7 +346,8 @@ class Delivery:
         return None
 
     def _good(self) -> None:
-        self.failures = self._rejected = self._bugs = 0
+        self.failures = self._rejected = 0
+        self._verdicts.forget()
         if self.cursor.health.status != "delivering" and not self._delivered_all:
             self._health("delivering")
 

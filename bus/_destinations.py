@@ -16,6 +16,7 @@ from bus._feed import Feed, FeedReader
 from bus._live import LiveLoop
 from bus._options import Deliver
 from bus._process import ProcessDeliveries
+from bus._requests import Request
 from bus._sink import Sink, SinkContext
 from bus._sink_account import SinkAccount
 
@@ -35,6 +36,7 @@ class Destinations:
         run_dir: The run's folder.
         live: The loop thread.
         publish: Takes the events that tell of sinks' health.
+        asks: Takes what sinks ask of the training.
         deliver: Where to serve sinks that can be served anywhere.
     """
 
@@ -43,13 +45,14 @@ class Destinations:
         run_dir: Path,
         live: LiveLoop,
         publish: Callable[[Event], object],
+        asks: Callable[[Request], object],
         *,
         deliver: Deliver,
     ) -> None:
         self._run_dir = run_dir
         self._names: dict[str, frozenset[str] | None] = {}
-        self._here = Deliveries(run_dir, live, publish)
-        self._elsewhere = ProcessDeliveries(publish) if deliver == "process" else None
+        self._here = Deliveries(run_dir, live, publish, asks)
+        self._elsewhere = ProcessDeliveries(publish, asks) if deliver == "process" else None
 
     @property
     def accounts(self) -> tuple[SinkAccount, ...]:

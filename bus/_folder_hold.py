@@ -7,7 +7,7 @@ lock belongs to an open file (flock(2)), so it ends with its holder, SIGKILL inc
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Self
 
@@ -26,7 +26,7 @@ class FolderHold:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._descriptor: int | None = _open(self.path)
         try:
             self._take()
@@ -56,7 +56,7 @@ class FolderHold:
 
 
 @contextlib.contextmanager
-def unheld(path: Path) -> Iterator[bool]:
+def unheld(path: Path) -> Generator[bool]:
     """Whether nobody holds a folder, and nobody will until the block ends.
 
     A file system without such locks has no holders.

@@ -6,6 +6,7 @@ nowhere else, so that no secret stands in a process list or an environment.
 """
 
 import importlib
+import logging
 import sys
 from pathlib import Path
 from typing import ClassVar, cast
@@ -13,8 +14,11 @@ from typing import ClassVar, cast
 from pydantic import BaseModel, ConfigDict, JsonValue, SecretBytes, SecretStr
 
 from bus._events import Outcome
+from bus._requests import REQUEST_TYPES, Request
 from bus._sink import Sink, SinkContext, SinkSettings
 from bus._sink_account import SinkAccount
+
+log = logging.getLogger("bus")
 
 
 class _Message(BaseModel):
@@ -106,11 +110,30 @@ class Report(_Message):
     """How a sink does.
 
     Attributes:
+        asked: Requests to the training that it has just made.
         last: Whether its delivery has come to an end.
     """
 
     account: SinkAccount
+    asked: tuple[dict[str, JsonValue], ...] = ()
     last: bool = False
+
+    @property
+    def requests(self) -> list[Request]:
+        """What it asks, as far as this process knows such requests."""
+        found: list[Request] = []
+        for plain in self.asked:
+            kind = REQUEST_TYPES.get(str(plain.get("type")))
+            if kind is None or not issubclass(kind, Request):
+                log.warning(
+                    "%s asks for %r, which is defined only in its own process; define the request "
+                    "where the sink is defined",
+                    self.account.name,
+                    plain.get("type"),
+                )
+            else:
+                found.append(kind.model_validate(plain))
+        return found
 
 
 def is_portable(sink: Sink) -> bool:

@@ -9,6 +9,7 @@ from bus._event import Event
 from bus._events import Outcome
 from bus._live import LiveLoop
 from bus._options import Deliver
+from bus._requests import Request
 from bus._sink_account import SinkAccount
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class Outlets:
     Args:
         live: The loop thread.
         publish: Takes the events that tell of sinks' health.
+        asks: Takes what sinks ask of the training.
         deliver: Where to serve sinks that can be served anywhere.
 
     Attributes:
@@ -32,12 +34,14 @@ class Outlets:
         self,
         live: LiveLoop,
         publish: Callable[[Event], object],
+        asks: Callable[[Request], object],
         *,
         deliver: Deliver,
     ) -> None:
         self.run_dir: Path | None = None
         self._live = live
         self._publish = publish
+        self._asks = asks
         self._deliver: Deliver = deliver
         self._destinations: Destinations | None = None
         self._lock = threading.Lock()
@@ -62,7 +66,7 @@ class Outlets:
         with self._lock:
             if self._destinations is None:
                 self._destinations = Destinations(
-                    self.run_dir, self._live, self._publish, deliver=self._deliver
+                    self.run_dir, self._live, self._publish, self._asks, deliver=self._deliver
                 )
         self._destinations.add(sink, context)
 

@@ -19,6 +19,7 @@ from bus._event import Event
 from bus._events import Outcome
 from bus._handover import Finish, Handover, PlainSink, Report, is_portable
 from bus._patience import Pace
+from bus._requests import Request
 from bus._sink import Sink, SinkContext
 from bus._sink_account import SinkAccount
 
@@ -36,11 +37,18 @@ class ProcessDeliveries:
 
     Args:
         publish: Takes the events that tell of sinks' health.
+        asks: Takes what sinks ask of the training.
         pace: How often deliveries look around.
     """
 
-    def __init__(self, publish: Callable[[Event], object], pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        publish: Callable[[Event], object],
+        asks: Callable[[Request], object],
+        pace: Pace | None = None,
+    ) -> None:
         self._publish = publish
+        self._asks = asks
         self._pace = pace or Pace()
         self._processes: list[_Process] = []
         self._hurried = False
@@ -60,7 +68,7 @@ class ProcessDeliveries:
         handover = Handover.of(
             context, [PlainSink.of(sink)], parent=os.getpid(), look=self._pace.look
         )
-        self._processes.append(_Process(sink.name, handover, self._publish))
+        self._processes.append(_Process(sink.name, handover, self._publish, self._asks))
 
     def hurry(self) -> None:
         """Have `close` wait no longer; takes no lock."""
@@ -93,10 +101,17 @@ class ProcessDeliveries:
 class _Process:
     """One delivery process, and the thread that keeps it running."""
 
-    def __init__(self, name: str, handover: Handover, publish: Callable[[Event], object]) -> None:
+    def __init__(
+        self,
+        name: str,
+        handover: Handover,
+        publish: Callable[[Event], object],
+        asks: Callable[[Request], object],
+    ) -> None:
         self.account = SinkAccount(name=name)
         self._handover = handover.model_dump_json().encode() + b"\n"
         self._publish = publish
+        self._asks = asks
         self._finishing: tuple[Outcome, float] | None = None
         self._done = False
         self._lock = threading.Lock()
@@ -191,6 +206,8 @@ class _Process:
             log.debug("the delivery process of %s is gone", self.account.name)
 
     def _note(self, report: Report) -> bool:
+        for request in report.requests:
+            self._asks(request)
         before, self.account = self.account, report.account
         if (before.status, before.url) != (report.account.status, report.account.url):
             announce(report.account, self._publish)

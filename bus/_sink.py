@@ -22,6 +22,7 @@ from bus._event import Event
 from bus._events import Outcome
 from bus._failures import DeliveryError, Response, classify
 from bus._reader import Record
+from bus._requests import Request
 from bus._worker import Worker
 
 State: TypeAlias = Mapping[str, JsonValue]
@@ -205,6 +206,7 @@ class Sink(ABC):
 
     settings: SinkSettings
     url: str | None = None
+    _asks: Callable[[Request], object] | None = None
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         """Check the name, which becomes a file's, and what is coalesced.
@@ -286,6 +288,30 @@ class Sink(ABC):
         """Everything has been delivered and the run ended like this; may be called once more."""
         del outcome
         return state
+
+    async def watch(self) -> None:  # noqa: B027 - most have nothing to watch
+        """Look after the destination beside the writes: heartbeats, and its own stop button.
+
+        Runs from the end of `open` until everything is delivered, while the run it serves is
+        under way, and is cancelled then; not by `hotloop sync`. Returning ends it. An exception
+        begins it again after a pause, and never disturbs the writes.
+        """
+
+    def ask(self, request: Request) -> None:
+        """Ask something of the training, such as `Stop(reason="stopped on the web page")`.
+
+        Never waits. It takes effect at the run's next safe point, from whatever process this is;
+        nobody hears it where no training is under way.
+        """
+        if self._asks is None:
+            return
+        if not request.by:
+            request = request.model_copy(update={"by": self.name})
+        self._asks(request)
+
+    def ask_through(self, asks: Callable[[Request], object]) -> None:
+        """Called by the delivery, before `open`: where the sink's requests go."""
+        self._asks = asks
 
     async def release(self) -> None:  # noqa: B027 - most hold nothing
         """Let go of connections and files; always the last call, whatever happened before."""

@@ -24,6 +24,7 @@ from bus._feed import Feed
 from bus._handover import Finish, Handover, Report
 from bus._patience import Pace
 from bus._reader import JournalReader
+from bus._requests import Request
 from bus._rundir import process_started
 from bus._sink import Sink
 from bus._worker import Worker
@@ -88,6 +89,7 @@ class _Running:
             disk=disk.call,
             announce=self._tell,
             pace=Pace(look=self._handover.look),
+            asks=lambda request: self._write(_asking(delivery, request)),
         )
         self._deliveries.append(delivery)
         if self._finished is not None:
@@ -123,11 +125,18 @@ class _Running:
         if self._told.get(delivery.sink.name) == report:
             return
         self._told[delivery.sink.name] = report
+        self._write(report)
+
+    def _write(self, report: Report) -> None:
         try:
             sys.stdout.write(report.model_dump_json() + "\n")
             sys.stdout.flush()
         except OSError:
             pass  # nobody listens any more; what is delivered stands in the cursors
+
+
+def _asking(delivery: Delivery, request: Request) -> Report:
+    return Report(account=delivery.account, asked=(request.model_dump(mode="json"),))
 
 
 def _from_thread(token: object, function: Callable[..., None], *arguments: object) -> None:

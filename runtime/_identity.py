@@ -24,6 +24,7 @@ from bus import (
     Outcome,
     RunInfo,
     RunNotFoundError,
+    RunStarted,
     create_run_dir,
     find_run,
     folder_name,
@@ -56,6 +57,19 @@ class Identity:
     info: RunInfo
     attempt: int
     previous: Outcome | None
+
+    def started(self, config: JsonObject, from_step: int | None) -> RunStarted:
+        """The first event of this attempt, given the step that it goes on from."""
+        return RunStarted(
+            name=self.info.name,
+            run_id=self.info.id,
+            project=self.info.project,
+            attempt=self.attempt,
+            resumed_from_step=from_step if self.previous else None,
+            previous_outcome=self.previous,
+            config=config,
+            facts=facts(),
+        )
 
 
 def restarted(environment: Mapping[str, str] = os.environ) -> bool:

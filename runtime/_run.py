@@ -27,7 +27,6 @@ from bus import (
     OnFull,
     Outcome,
     RunEnded,
-    RunStarted,
     Statistics,
     Subscription,
     deferred_interrupt,
@@ -39,7 +38,7 @@ from runtime._compile import run_as_written
 from runtime._destinations import choose_sinks
 from runtime._device import Snapshots
 from runtime._ending import Ending, conclude, report_account
-from runtime._identity import Identity, Resume, facts, identify, record_end
+from runtime._identity import Identity, Resume, identify, record_end
 from runtime._monitors_run import Monitored
 
 if TYPE_CHECKING:
@@ -161,18 +160,7 @@ class Run(Monitored):
         )
         track(self)
         self._bus.begin(known.folder / JOURNAL_FOLDER, attempt=known.attempt)
-        self._bus.publish(
-            RunStarted(
-                name=known.info.name,
-                run_id=known.info.id,
-                project=plan.project,
-                attempt=known.attempt,
-                resumed_from_step=from_step if known.previous else None,
-                previous_outcome=known.previous,
-                config=plan.config,
-                facts=facts(),
-            )
-        )
+        self._bus.publish(known.started(plan.config, from_step))
         self.start_logging()
         for sink in plan.sinks:
             self.add_sink(sink)

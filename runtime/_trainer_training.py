@@ -32,6 +32,7 @@ from runtime._token_count import TokenCount, Which
 from runtime._trainer_evaluation import Evaluation
 from runtime._trainer_given import checked_model
 from runtime._trainer_hub import Hub
+from runtime._trainer_metrics import MetricFiles
 from runtime._trainer_saving import read_state
 from runtime._trainer_setup import (
     accepts_loss_arguments,
@@ -44,7 +45,7 @@ from runtime._training_plan import TrainingPlan, plan_training
 log = logging.getLogger("runtime")
 
 
-class Training(Evaluation, Hub):
+class Training(Evaluation, Hub, MetricFiles):
     """The methods that prepare a training and run its loop."""
 
     _given_optimizers: tuple[torch.optim.Optimizer | None, Scheduler | None]

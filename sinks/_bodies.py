@@ -136,6 +136,36 @@ class FileBody:
         self._read += len(self._piece)
 
 
+class FramedBody:
+    """A part of a file with bytes before and behind it, as a multipart upload sends it."""
+
+    def __init__(self, before: bytes, body: FileBody, behind: bytes) -> None:
+        self._before = before
+        self._body = body
+        self._behind = behind
+        self._left: list[bytes] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return len(self._before) + self._body.size + len(self._behind)
+
+    def __aiter__(self) -> Self:
+        self._left = [self._before, self._behind]
+        aiter(self._body)
+        return self
+
+    async def __anext__(self) -> bytes:
+        if len(self._left) == 2:
+            return self._left.pop(0)
+        try:
+            return await anext(self._body)
+        except StopAsyncIteration:
+            if not self._left:
+                raise
+            return self._left.pop()
+
+
 async def zipped(content: bytes) -> bytes:
     """Compress; big bodies off the loop, since a megabyte takes some milliseconds."""
     return _zip(content) if len(content) <= _SMALL else await in_thread(_zip, content)

@@ -27,7 +27,7 @@ from bus import (
 from bus._secrets import secrets_of
 from sinks._addresses import Address, Parameters, parsed
 from sinks._answers import Answer
-from sinks._bodies import Body, BytesBody, FileBody, zipped
+from sinks._bodies import Body, BytesBody, FileBody, FramedBody, zipped
 from sinks._connections import Connections
 from sinks._headers import checked, user_agent
 from sinks._http_settings import HttpSettings as HttpSettings  # noqa: PLC0414 - its public place
@@ -134,6 +134,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         offset: int = 0,
         length: int | None = None,
+        frame: tuple[bytes, bytes] = (b"", b""),
         progress: Progress | None = None,
         good: Collection[int] = frozenset(),
     ) -> Answer:
@@ -148,6 +149,7 @@ class HttpClient:
             headers: Beside those of the sink.
             offset: The first byte to send.
             length: Bytes to send; up to the file's end by default.
+            frame: Bytes sent before and behind it, such as a multipart body's.
             progress: Told of bytes sent and bytes in all.
             good: Statuses from 300 on that come back instead of being raised.
 
@@ -164,7 +166,8 @@ class HttpClient:
             if progress is not None:
                 progress(sent, body.size)
 
-        body = await FileBody.of(path, offset=offset, length=length, moved=moved)
+        file = await FileBody.of(path, offset=offset, length=length, moved=moved)
+        body = FramedBody(frame[0], file, frame[1]) if any(frame) else file
         given = {name.lower(): value for name, value in (headers or {}).items()}
         request = self._made(method, str(url), given, None, body, good=good, limit=_LIMIT)
         return await self._within(scope, seconds, request)

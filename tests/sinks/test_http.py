@@ -526,6 +526,17 @@ class TestUploads:
         with pytest.raises(RejectedError, match="10 bytes"):
             await sink.http.upload("PUT", server.url, path, offset=8, length=3)
 
+    async def test_in_a_frame(self, sink, server, tmp_path):
+        """What stands before and behind the file is sent with it, and counted."""
+        path = tmp_path / "file"
+        path.write_bytes(b"0123456789" * 100_000)
+        await sink.http.upload("POST", server.url, path, frame=(b"<", b">"))
+        path.write_bytes(b"")
+        await sink.http.upload("POST", server.url, path, frame=(b"<", b">"))
+
+        bodies = [request.body for request in server.requests]
+        assert bodies == [b"<" + b"0123456789" * 100_000 + b">", b"<>"]
+
     async def test_an_empty_file_and_none(self, sink, server, tmp_path):
         """An empty file is a file; what is not there is refused for good."""
         path = tmp_path / "file"

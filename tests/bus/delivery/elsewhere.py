@@ -1,13 +1,24 @@
-"""A sink that another process can build: it appends what it gets to a file."""
+"""Sinks that another process can build: they append what they get to a file."""
 
 import asyncio
 import os
 import time
 from pathlib import Path
+from typing import Literal
 
 from pydantic import SecretStr
 
-from bus import Batch, BatchLimits, MetricsLogged, Sink, SinkContext, SinkSettings, State
+from bus import (
+    Batch,
+    BatchLimits,
+    MetricsLogged,
+    Request,
+    Sink,
+    SinkContext,
+    SinkSettings,
+    State,
+    Stop,
+)
 
 
 class FileSink(Sink):
@@ -48,3 +59,19 @@ class FileSink(Sink):
         with self.settings.path.open("a", encoding="utf-8") as file:
             file.write(f"{os.getpid()} closed {outcome} .\n")
         return state
+
+
+class Wish(Request):
+    """A request that only this module knows."""
+
+    type: Literal["wish"] = "wish"
+
+
+class StopButton(FileSink):
+    """Somebody presses stop on its page as soon as it looks, and wishes for something."""
+
+    name = "button"
+
+    async def watch(self) -> None:
+        self.ask(Wish(reason=f"from {os.getpid()}"))
+        self.ask(Stop(reason="pressed on the page"))
