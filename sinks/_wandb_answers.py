@@ -5,7 +5,7 @@ GraphQL answers 200 with `errors` in it, and file streams answer 400 with a code
 
 import re
 from collections.abc import Sequence
-from typing import Final, cast
+from typing import Final
 
 from pydantic import JsonValue
 
@@ -15,7 +15,8 @@ _CODE: Final = "x-wandb-error-code"
 _RESET: Final = "ratelimit-reset"
 _LIMITED: Final = "run_metric_limit_exceeded"
 _SOMEBODY: Final = re.compile(
-    r"permission|denied|unauthori[sz]ed|forbidden|not logged in|not found|does not exist", re.I
+    r"permission|denied|unauthori[sz]ed|forbidden|not logged in|not found|does not exist",
+    re.IGNORECASE,
 )
 
 
@@ -57,5 +58,5 @@ def data_of(answer: JsonValue, call: str) -> dict[str, JsonValue]:
 
 def _messages(errors: JsonValue) -> Sequence[str]:
     listed = errors if isinstance(errors, list) else [errors]
-    said = [cast("dict[str, JsonValue]", each) for each in listed if isinstance(each, dict)]
+    said = [each for each in listed if isinstance(each, dict)]
     return [str(each.get("message", each)) for each in said] or [str(errors)]

@@ -13,8 +13,9 @@ import mimetypes
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from anyio import to_thread
 from pydantic import JsonValue
@@ -32,6 +33,7 @@ log = logging.getLogger("sinks")
 _PIECE: Final = 1 << 20
 _AT_ONCE: Final = 100
 """Files asked for in one call."""
+_md5: Final = partial(hashlib.md5, usedforsecurity=False)
 _LARGEST: Final = 5 << 30
 """Bytes of a file that storage takes in one request."""
 
@@ -174,7 +176,7 @@ class Artifacts:
             asked: dict[str, JsonValue] = {"artifactFiles": files, "storageLayout": "V2"}
             data = await self._server.call("CreateArtifactFiles", ARTIFACT_FILES, {"input": asked})
             edges = _inside(data, "createArtifactFiles", "files").get("edges")
-            nodes = [_inside(cast("JsonValue", each), "node") for each in _list(edges)]
+            nodes = [_inside(each, "node") for each in _list(edges)]
             if len(nodes) != len(part):
                 raise UnavailableError(f"places for {len(nodes)} of {len(part)} files")
             for content, node in zip(part, nodes, strict=True):
@@ -255,10 +257,6 @@ def _digest(contents: Sequence[Content]) -> str:
     """The digest of an artifact: that of the sorted list of its files."""
     lines = [f"{each.name}:{each.md5}\n" for each in sorted(contents, key=lambda each: each.name)]
     return _md5("".join(["wandb-artifact-manifest-v1\n", *lines]).encode()).hexdigest()
-
-
-def _md5(content: bytes = b"") -> "hashlib._Hash":
-    return hashlib.md5(content, usedforsecurity=False)
 
 
 def _client_id(text: str) -> str:

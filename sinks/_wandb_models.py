@@ -1,8 +1,8 @@
-"""Names, aliases and metadata of what is uploaded as an artifact, as Transformers' callback gives."""
+"""Names, aliases and metadata of artifacts, as Transformers' callback gives them."""
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from pydantic import JsonValue
 
@@ -10,18 +10,18 @@ from bus import ArtifactReady, CheckpointSaved
 from sinks._wandb_state import Upload
 from sinks._wandb_values import compact
 
+Numbers: TypeAlias = Mapping[str, JsonValue]
+
 _ILLEGAL: Final = re.compile(r"[^\w.\-]")
 _EPOCHS: Final = ("epoch", "train/epoch")
 
 
-def model_of(
-    event: CheckpointSaved | ArtifactReady, run_id: str, numbers: Mapping[str, JsonValue]
-) -> Upload:
+def model_of(event: CheckpointSaved | ArtifactReady, label: str, numbers: Numbers) -> Upload:
     """A checkpoint as a version of the run's model.
 
     Args:
         event: What is there.
-        run_id: The run on the server.
+        label: What the model is called behind `model-`.
         numbers: The run's summary, which becomes metadata.
     """
     aliases: list[str] = []
@@ -38,7 +38,7 @@ def model_of(
         aliases.append(f"checkpoint_global_step_{event.step}")
     return Upload(
         path=event.path,
-        name=f"model-{run_id}",
+        name=_legal_name(f"model-{label}"),
         kind="model",
         aliases=_legal(aliases),
         metadata=compact(metadata),
@@ -49,8 +49,8 @@ def artifact_of(event: ArtifactReady) -> Upload:
     """A file or folder as a version of the artifact of its name."""
     return Upload(
         path=event.path,
-        name=_ILLEGAL.sub("-", event.name)[:128] or "artifact",
-        kind=_ILLEGAL.sub("-", event.kind)[:128] or "artifact",
+        name=_legal_name(event.name),
+        kind=_legal_name(event.kind),
         aliases=_legal(event.aliases),
         metadata=compact(event.metadata),
     )
@@ -59,6 +59,10 @@ def artifact_of(event: ArtifactReady) -> Upload:
 def final(upload: Upload) -> Upload:
     """The last checkpoint as the model that training ended with."""
     return upload.model_copy(update={"aliases": (*upload.aliases, "final_model")})
+
+
+def _legal_name(name: str) -> str:
+    return _ILLEGAL.sub("-", name)[:128] or "artifact"
 
 
 def _legal(aliases: list[str] | tuple[str, ...]) -> tuple[str, ...]:

@@ -5,76 +5,76 @@ nothing, and a gap would make the server overwrite earlier lines; so offsets are
 from what was acknowledged, and the same records make the same requests each time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final
 
 from pydantic import JsonValue
 
 from bus import State
 from sinks._wandb_state import Memory, Upload
+from sinks._wandb_summary import Summary
 
-_BODY: Final = 8 << 20
-"""Bytes of lines in one request; 10 MiB are allowed."""
-
-
-@dataclass(slots=True)
-class Configure:
-    """Replace the run's configuration."""
-
-    config: str
-    done: int = 0
-    state: State = field(default_factory=dict[str, JsonValue])
+_BODY: Final = 2 << 20
+"""Bytes of lines after which a request is sent. It may have 10 MiB, and one line nearly as many."""
 
 
-@dataclass(slots=True)
-class Stream:
-    """Append lines to the run's files.
+@dataclass(slots=True, kw_only=True)
+class Step:
+    """Something to send.
 
     Attributes:
-        body: The request.
         done: How many records of the batch are complete after it.
         state: What is to be remembered then.
     """
 
-    body: dict[str, JsonValue]
     done: int = 0
     state: State = field(default_factory=dict[str, JsonValue])
 
 
 @dataclass(slots=True)
-class Alert:
+class Configure(Step):
+    """Replace the run's configuration."""
+
+    config: str
+
+
+@dataclass(slots=True)
+class Stream(Step):
+    """Append lines to the run's files; `body` is the request."""
+
+    body: dict[str, JsonValue]
+
+
+@dataclass(slots=True, kw_only=True)
+class Request(Step):
+    """What one record asks for by itself; `record` is its index in the batch."""
+
+    record: int
+
+
+@dataclass(slots=True)
+class Alert(Request):
     """Tell people; `severity` is INFO, WARN or ERROR."""
 
     title: str
     text: str
     severity: str
-    done: int = 0
-    state: State = field(default_factory=dict[str, JsonValue])
 
 
 @dataclass(slots=True)
-class StoreFile:
-    """Store a file of the run; `record` is whose it is."""
+class StoreFile(Request):
+    """Store a file of the run."""
 
     path: str
     name: str
-    record: int
-    done: int = 0
-    state: State = field(default_factory=dict[str, JsonValue])
 
 
 @dataclass(slots=True)
-class StoreArtifact:
-    """Store an artifact; `record` is whose it is."""
+class StoreArtifact(Request):
+    """Store an artifact."""
 
     upload: Upload
-    record: int
-    done: int = 0
-    state: State = field(default_factory=dict[str, JsonValue])
-
-
-Step: TypeAlias = Configure | Stream | Alert | StoreFile | StoreArtifact
 
 
 class Plan:
@@ -82,20 +82,20 @@ class Plan:
 
     Args:
         memory: What was acknowledged; changed on the way to what will be.
+        summary: The run's, which goes along with the lines that changed it.
 
     Attributes:
         steps: What is to be sent, in order; complete once `ended` was called.
         config: The configuration to send with the next step, if it changed.
-        summary: The summary to send with the next step, if it changed.
         records: How many records are complete.
     """
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, summary: Summary) -> None:
         self.steps: list[Step] = []
         self.config: str | None = None
-        self.summary: str | None = None
         self.records = 0
         self._memory = memory
+        self._summary = summary
         self._history: list[str] = []
         self._events: list[str] = []
         self._console: list[str] = []
@@ -116,41 +116,45 @@ class Plan:
         self._console.append(line)
         self._size += len(line)
 
-    def add(self, step: Alert | StoreFile | StoreArtifact) -> None:
+    def add(self, step: Request) -> None:
         """Add another request; what stands before it is sent before it."""
-        self.flush()
-        step.done, step.state = self.records, self._memory.state()
-        self.steps.append(step)
+        self._flush()
+        self._append(step)
 
     def next_record(self) -> None:
         """Everything of a record has been added."""
         self.records += 1
         if self._size > _BODY:
-            self.flush()
+            self._flush()
         elif self._is_empty and self.steps:
-            self.steps[-1].done, self.steps[-1].state = self.records, self._memory.state()
+            self._complete(self.steps[-1])
 
     def ended(self) -> list[Step]:
         """The steps, when every record has been added; the last one completes the batch."""
-        self.flush()
+        self._flush()
         return self.steps
-
-    def flush(self) -> None:
-        """End the request that is being put together."""
-        if self.config is not None:
-            before = self.steps[-1].done if self.steps else 0
-            state = self.steps[-1].state if self.steps else {}
-            self.steps.append(Configure(self.config, before, state))
-        if body := self._body():
-            self.steps.append(Stream(body, self.records, self._memory.state()))
-        elif self.config is not None:
-            self.steps[-1].done, self.steps[-1].state = self.records, self._memory.state()
-        self.config = self.summary = None
-        self._history, self._events, self._console, self._size = [], [], [], 0
 
     @property
     def _is_empty(self) -> bool:
-        return not self._size and self.config is None and self.summary is None
+        return not self._size and self.config is None and not self._summary.changed
+
+    def _flush(self) -> None:
+        """End the request that is being put together."""
+        if self.config is not None:
+            self.steps.append(Configure(self.config))
+            self.config = None
+        body = self._body()
+        if body:
+            self._append(Stream(body))
+        elif self.steps:
+            self._complete(self.steps[-1])
+
+    def _append(self, step: Step) -> None:
+        self.steps.append(step)
+        self._complete(step)
+
+    def _complete(self, step: Step) -> None:
+        step.done, step.state = self.records, self._memory.state()
 
     def _body(self) -> dict[str, JsonValue]:
         memory, files = self._memory, dict[str, JsonValue]()
@@ -160,11 +164,12 @@ class Plan:
             files["wandb-events.jsonl"] = _chunk(memory.events, self._events)
         if self._console:
             files["output.log"] = _chunk(memory.console, self._console)
-        if self.summary is not None:
-            files["wandb-summary.json"] = _chunk(0, [self.summary])
+        if (summary := self._summary.remember()) is not None:
+            files["wandb-summary.json"] = _chunk(0, [summary])
         memory.history += len(self._history)
         memory.events += len(self._events)
         memory.console += len(self._console)
+        self._history, self._events, self._console, self._size = [], [], [], 0
         body: dict[str, JsonValue] = {"files": files} if files else {}
         if files and memory.uploaded:
             body["uploaded"] = [*memory.uploaded]
@@ -172,5 +177,5 @@ class Plan:
         return body
 
 
-def _chunk(offset: int, lines: list[str]) -> Mapping[str, JsonValue] | JsonValue:
+def _chunk(offset: int, lines: Sequence[str]) -> dict[str, JsonValue]:
     return {"offset": offset, "content": [*lines]}

@@ -32,7 +32,6 @@ class RemoteRun:
 
     Attributes:
         storage_id: What an update of it is addressed to.
-        began: Whether a client has begun it; a sweep makes runs that nobody has.
         history: Lines of its history, as far as the server has counted them.
         step: The last row's `_step`; -1 if there is none.
         global_step: The last row's global step; -1 if it has none.
@@ -42,7 +41,6 @@ class RemoteRun:
     """
 
     storage_id: str
-    began: bool
     history: int
     events: int
     console: int
@@ -55,7 +53,7 @@ class RemoteRun:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a run is."""
+    """Where a run is; an empty entity stands for the key's own."""
 
     entity: str
     project: str
@@ -68,11 +66,13 @@ class WandbServer:
     Args:
         http: The client of the sink.
         base: Its address without a slash at the end.
+        headers: Sent with calls, and not with files: storage is not shown the key.
     """
 
-    def __init__(self, http: HttpClient, base: str) -> None:
+    def __init__(self, http: HttpClient, base: str, headers: Mapping[str, str]) -> None:
         self._http = http
         self._base = base
+        self._headers = headers
 
     async def call(
         self, name: str, query: str, variables: Mapping[str, JsonValue]
@@ -83,7 +83,8 @@ class WandbServer:
             DeliveryError: As `HttpClient.request`, and for what the answer says.
         """
         body: JsonValue = {"query": query, "variables": dict(variables), "operationName": name}
-        answer = await self._http.post(f"{self._base}/graphql", json=body, good={409})
+        url = f"{self._base}/graphql"
+        answer = await self._http.post(url, json=body, headers=self._headers, good={409})
         if answer.status == 409:  # somebody else changes it at this moment
             raise UnavailableError(f"{name}: HTTP 409: {answer.text[:500]}")
         return data_of(answer.json(), name)
@@ -94,12 +95,17 @@ class WandbServer:
         viewer = _mapping(data.get("viewer"))
         return str(viewer.get("username") or viewer.get("entity") or "")
 
-    async def status(self, entity: str, project: str, run_id: str) -> RemoteRun | None:
-        """A run; None if there is none of this id."""
-        variables = {"entity": entity or None, "project": project, "name": run_id}
+    async def status(self, place: Place) -> RemoteRun | None:
+        """A run; None if nobody has begun one of this id, as with those that a sweep makes."""
+        variables: dict[str, JsonValue] = {
+            "entity": place.entity or None,
+            "project": place.project,
+            "name": place.run_id,
+        }
         data = await self.call("RunResumeStatus", STATUS, variables)
         bucket = _mapping(_mapping(data.get("model")).get("bucket"))
-        return _run(bucket) if bucket else None
+        began = "t" in decoded(str(bucket.get("wandbConfig") or "{}"))
+        return _run(bucket) if began else None
 
     async def upsert(self, variables: Mapping[str, JsonValue]) -> Place:
         """Make or change a run; where it is."""
@@ -114,11 +120,13 @@ class WandbServer:
 
     async def stream(self, place: Place, body: bytes) -> bool:
         """Send a body to a run's file stream; whether somebody has pressed the stop button."""
-        path = "/".join(quote(part, safe="") for part in (place.entity, place.project, place.run_id))
+        path = "/".join(
+            quote(part, safe="") for part in (place.entity, place.project, place.run_id)
+        )
         answer = await self._http.post(
             f"{self._base}/files/{path}/file_stream",
             content=body,
-            headers={"content-type": "application/json"},
+            headers={**self._headers, "content-type": "application/json"},
         )
         found = answer.json()
         return isinstance(found, dict) and found.get("stopped") is True
@@ -144,7 +152,9 @@ class WandbServer:
             "run": place.run_id,
             "files": [name],
         }
-        made = _mapping((await self.call("CreateRunFiles", RUN_FILES, variables)).get("createRunFiles"))
+        made = _mapping(
+            (await self.call("CreateRunFiles", RUN_FILES, variables)).get("createRunFiles")
+        )
         files = made.get("files")
         url = _mapping(files[0]).get("uploadUrl") if isinstance(files, list) and files else None
         if not isinstance(url, str):
@@ -176,16 +186,15 @@ def _run(bucket: Mapping[str, JsonValue]) -> RemoteRun:
     summary = decoded(str(bucket.get("summaryMetrics") or "{}"))
     # Either may be behind the other: the server keeps both in caches.
     step = max(_number(tail.get("_step"), -1), _number(summary.get("_step"), -1))
-    ours = max(_number(summary.get("_runtime"), 0), _number(tail.get("_runtime"), 0))
+    runtime = max(_number(summary.get("_runtime"), 0), _number(tail.get("_runtime"), 0))
     return RemoteRun(
         storage_id=str(bucket.get("id")),
-        began="t" in decoded(str(bucket.get("wandbConfig") or "{}")),
         history=int(_number(bucket.get("historyLineCount"), 0)),
         events=int(_number(bucket.get("eventsLineCount"), 0)),
         console=int(_number(bucket.get("logLineCount"), 0)),
         step=int(step),
         global_step=int(_number(tail.get("train/global_step"), -1)),
-        runtime=ours,
+        runtime=runtime,
         config=without_wrapping(str(bucket.get("config") or "{}")),
         summary={key: value for key, value in summary.items() if key != "_wandb"},
     )

@@ -26,7 +26,7 @@ from pydantic_settings import (
 
 from sinks._http import HttpSettings
 
-Resume: TypeAlias = Literal["allow", "must", "never", "auto"]
+Resume: TypeAlias = Literal["allow", "must", "never"]
 LogModel: TypeAlias = Literal["false", "end", "checkpoint"]
 Mode: TypeAlias = Literal["online", "offline"]
 
@@ -51,9 +51,9 @@ def _tags(value: object) -> object:
 
 
 def _resume(value: object) -> object:
-    """WANDB_RESUME may also be a yes, which means auto, or a no."""
+    """WANDB_RESUME may also be auto, a yes or a no; ours always remembers its run's id."""
     word = str(value).strip().lower()
-    return "auto" if word in _TRUE else None if value is None or word in _FALSE else word
+    return "allow" if word in _TRUE | _FALSE | {"auto"} else word
 
 
 def _log_model(value: object) -> object:
@@ -140,9 +140,7 @@ class WandbSettings(HttpSettings):
     api_key: SecretStr | None = Field(
         default=None, description="Key of the account; also looked for in .netrc."
     )
-    entity: str | None = Field(
-        default=None, description="User or team; the key's own by default."
-    )
+    entity: str | None = Field(default=None, description="User or team; the key's own by default.")
     project: str | None = Field(default=None, description="Project; the run's own by default.")
     run_name: str | None = Field(
         default=None,
@@ -158,8 +156,8 @@ class WandbSettings(HttpSettings):
     run_id: str | None = Field(
         default=None, description="Id there; made from the run's own by default."
     )
-    resume: Annotated[Resume | None, BeforeValidator(_resume)] = Field(
-        default=None,
+    resume: Annotated[Resume, BeforeValidator(_resume)] = Field(
+        default="allow",
         description="Whether run_id may (allow), must or must never exist before this run.",
     )
     mode: Annotated[Mode, BeforeValidator(_mode)] = Field(
@@ -169,6 +167,7 @@ class WandbSettings(HttpSettings):
         default="false",
         description="Which checkpoints are uploaded: false, the last one at the end, checkpoint.",
     )
+    host: str | None = Field(default=None, description="Host shown there; this one by default.")
     username: str = Field(default="", description="Sent along, for keys of a service account.")
     user_email: str = Field(default="", description="Sent along, for keys of a service account.")
     rewrite: bool = Field(
@@ -206,7 +205,9 @@ class WandbSettings(HttpSettings):
         if self.api_key is None and self.mode == "online":
             raise ValueError("set api_key (or the environment variable WANDB_API_KEY)")
         if self.resume == "must" and self.run_id is None:
-            raise ValueError("resume='must' needs run_id (or the environment variable WANDB_RUN_ID)")
+            raise ValueError(
+                "resume='must' needs run_id (or the environment variable WANDB_RUN_ID)"
+            )
         return self
 
     @field_validator("base_url")

@@ -46,11 +46,12 @@ class Memory(BaseModel):
         aggregates: For metrics with a defined summary: its value so far and of how many, as JSON.
         delivered: For each metric the last global step that was delivered.
         mask: For each metric the global step up to which an earlier attempt has delivered it.
-        floor: The same for all of them, where the server had more than was acknowledged.
+        floor: The same for all of them, where the server had more than was ever sent.
         masked_for: The attempt that the masks are for.
         uploaded: Files that are stored and have not been named to the stream.
         last: What to upload when the run ends.
-        dropped: What was left out, by reason.
+        masked: How many values were left out for them.
+        dropped: What else was left out, by reason.
         closed: The outcome that the server was told.
     """
 
@@ -73,6 +74,7 @@ class Memory(BaseModel):
     masked_for: int = 1
     uploaded: list[str] = Field(default_factory=list[str])
     last: Upload | None = None
+    masked: int = 0
     dropped: dict[str, int] = Field(default_factory=dict[str, int])
     closed: str | None = None
 

@@ -6,9 +6,11 @@ from typing import Final, cast
 from pydantic import JsonValue
 
 from sinks._wandb_state import Memory
-from sinks._wandb_values import LONGEST_LINE, compact, decoded
+from sinks._wandb_values import compact, decoded
 
 _PLAIN: Final = "last"
+_LONGEST: Final = 4096
+"""Characters of a text; a longer one stands in its row alone."""
 
 
 class Summary:
@@ -16,6 +18,9 @@ class Summary:
 
     Args:
         memory: Where it is remembered; changed by `remember`.
+
+    Attributes:
+        changed: Whether it has changed since it was remembered.
     """
 
     def __init__(self, memory: Memory) -> None:
@@ -24,13 +29,17 @@ class Summary:
         self._aggregates = decoded(memory.aggregates)
         self.changed = False
 
+    def value(self, key: str) -> JsonValue:
+        """What stands for a key; None if nothing does."""
+        return self._values.get(key)
+
     def row(self, row: Mapping[str, JsonValue]) -> None:
         """Take in a row of history."""
         for key, value in row.items():
             kind = self._memory.defined.get(key, {}).get("summary", _PLAIN)
             if kind != _PLAIN and isinstance(value, (int, float)):
                 self._values[key] = {kind: self._aggregate(key, kind, value)}
-            else:
+            elif not isinstance(value, str) or len(value) <= _LONGEST:
                 self._values[key] = value
         self.changed = True
 
@@ -48,7 +57,7 @@ class Summary:
         }
 
     def remember(self) -> str | None:
-        """Its line, if it changed since; None also if it is longer than a line may be."""
+        """Its line, if it changed since."""
         if not self.changed:
             return None
         self.changed = False
@@ -56,8 +65,7 @@ class Summary:
         self._memory.aggregates = compact(self._aggregates)
         runtime = self._values.get("_runtime", 0)
         seconds = int(runtime) if isinstance(runtime, (int, float)) else 0
-        line = compact({**self._values, "_wandb": {"runtime": seconds}})
-        return line if len(line.encode()) <= LONGEST_LINE else None
+        return compact({**self._values, "_wandb": {"runtime": seconds}})
 
     def _aggregate(self, key: str, kind: str, value: float) -> float:
         before = cast("list[float]", self._aggregates.get(key) or [])
@@ -65,12 +73,9 @@ class Summary:
             found = value
         elif kind == "mean":
             found = before[0] + (value - before[0]) / (before[1] + 1)
+        elif kind == "first":
+            found = before[0]
         else:
-            found = {"min": min, "max": max}.get(kind, _first)(before[0], value)
+            found = (min if kind == "min" else max)(before[0], value)
         self._aggregates[key] = [found, (before[1] if before else 0) + 1]
         return found
-
-
-def _first(before: float, value: float) -> float:
-    del value
-    return before

@@ -36,16 +36,17 @@ from bus import (
 )
 from sinks._tensorboard_values import rewritten
 from sinks._wandb_media import Media
-from sinks._wandb_models import artifact_of, model_of
+from sinks._wandb_models import artifact_of, final, model_of
 from sinks._wandb_plan import Alert, Plan, StoreArtifact, StoreFile
 from sinks._wandb_settings import WandbSettings
-from sinks._wandb_state import Memory
+from sinks._wandb_state import Memory, Upload
 from sinks._wandb_summary import Summary
 from sinks._wandb_values import (
     LARGEST_CONFIG,
     LONGEST_LINE,
     RESERVED,
     STEP,
+    axes_of,
     compact,
     configuration,
     console_line,
@@ -98,19 +99,15 @@ class Translation:
 
     Attributes:
         plan: What has to be sent.
-        masked: Values left out because an earlier attempt delivered theirs.
     """
 
-    def __init__(
-        self, memory: Memory, settings: WandbSettings, media: Mapping[int, Media]
-    ) -> None:
-        self.plan = Plan(memory)
-        self.masked = 0
+    def __init__(self, memory: Memory, settings: WandbSettings, media: Mapping[int, Media]) -> None:
+        self._summary = Summary(memory)
+        self.plan = Plan(memory, self._summary)
         self._memory = memory
         self._settings = settings
         self._media = media
         self._config = decoded(memory.config)
-        self._summary = Summary(memory)
 
     def add(self, record: Record) -> None:
         """Translate one record.
@@ -134,8 +131,6 @@ class Translation:
             self._stored(event)
         else:
             self._words(record, event)
-        if (line := self._summary.remember()) is not None:
-            self.plan.summary = line
         self.plan.next_record()
 
     def _times(self, event: Event) -> dict[str, JsonValue]:
@@ -173,20 +168,15 @@ class Translation:
     def _row(self, record: Record, values: Mapping[str, JsonValue]) -> None:
         """Add a row of what no earlier attempt has delivered, if anything is left of it."""
         memory, step = self._memory, record.event.step
-        row: dict[str, JsonValue] = {}
-        for key, value in values.items():
-            name = self._key(record, key)
-            if name in RESERVED or name == STEP:
-                self._drop("the name is the server's own")
-            elif step is not None and step <= max(memory.floor, memory.mask.get(name, -1)):
-                self.masked += 1
-            else:
-                row[name] = value
+        row = self._unmasked(record, values)
         if not row:
             return
         if step is not None:
             memory.delivered |= dict.fromkeys(row, step)
             row[STEP] = step
+        for axis in axes_of(row, memory.defined):
+            if axis not in row and (last := self._summary.value(axis)) is not None:
+                row[axis] = last
         row |= {"_step": memory.step, **self._times(record.event)}
         line = compact(row)
         if len(line.encode()) > LONGEST_LINE:
@@ -197,6 +187,19 @@ class Translation:
         memory.step += 1
         self._summary.row(row)
         self.plan.history(line)
+
+    def _unmasked(self, record: Record, values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+        memory, step = self._memory, record.event.step
+        row: dict[str, JsonValue] = {}
+        for key, value in values.items():
+            name = self._key(record, key)
+            if name in RESERVED:
+                self._drop(f"the name {name} is the server's own")
+            elif step is not None and step <= max(memory.floor, memory.mask.get(name, -1)):
+                memory.masked += 1
+            else:
+                row[name] = value
+        return row
 
     def _drop(self, reason: str) -> None:
         count = self._memory.dropped.get(reason, 0)
@@ -216,9 +219,23 @@ class Translation:
         elif isinstance(event, ParametersLogged):
             self._config.update(event.parameters)
         else:
+            self._begin(event)
             self._config.update(event.config)
-            memory.about = {**memory.about, "attempt": event.attempt}
         self._reconfigure()
+
+    def _begin(self, started: RunStarted) -> None:
+        """Note at the beginning of an attempt what those before it have delivered."""
+        memory = self._memory
+        memory.about = {**memory.about, "attempt": started.attempt}
+        if started.attempt <= memory.masked_for:
+            return
+        memory.masked_for = started.attempt
+        beyond = started.resumed_from_step
+        delivered = {} if beyond is None else memory.delivered
+        memory.mask = {name: step for name, step in delivered.items() if step > (beyond or 0)}
+        runtime = self._summary.value("_runtime")
+        if isinstance(runtime, (int, float)):
+            memory.started = started.time - runtime
 
     def _reconfigure(self) -> None:
         memory = self._memory
@@ -240,24 +257,31 @@ class Translation:
             self._drop("the media file is gone, or of a kind that W&B does not show")
         else:
             name = media.place(event.key, self._memory.step)
-            self.plan.add(StoreFile(media.path, name, self.plan.records))
+            self.plan.add(StoreFile(media.path, name, record=self.plan.records))
             self._memory.uploaded = [*self._memory.uploaded, name]
             self._row(record, {event.key: media.value(name, event.caption)})
 
     def _stored(self, event: CheckpointSaved | ArtifactReady) -> None:
-        memory, when = self._memory, self._settings.log_model
-        model = isinstance(event, CheckpointSaved) or event.kind in ("checkpoint", "model")
-        if model:
-            upload = model_of(event, memory.run_id or "", self._summary.numbers())
-            if when == "end":
-                memory.last = upload
-            if when != "checkpoint":
-                return
-            memory.last = upload
-        else:
-            assert isinstance(event, ArtifactReady)
-            upload = artifact_of(event)
-        self.plan.add(StoreArtifact(upload, self.plan.records))
+        if isinstance(event, ArtifactReady) and event.kind != "checkpoint":
+            self._store(artifact_of(event))
+            return
+        label = self._settings.run_name or self._memory.run_id or ""
+        upload = model_of(event, label, self._summary.numbers())
+        if self._settings.log_model != "false":
+            self._memory.last = upload
+        if self._settings.log_model == "checkpoint":
+            self._store(upload)
+
+    def _end(self, event: RunEnded) -> None:
+        told = {"error": event.error, "reason": event.reason}
+        about = {key: value for key, value in told.items() if value}
+        self._memory.about = {**self._memory.about, **about}
+        if (last := self._memory.last) is not None:
+            self._memory.last = None
+            self._store(final(last))
+
+    def _store(self, upload: Upload) -> None:
+        self.plan.add(StoreArtifact(upload, record=self.plan.records))
 
     def _words(self, record: Record, event: Event) -> None:
         label = f"rank{record.rank}" if record.rank else ""
@@ -268,15 +292,13 @@ class Translation:
             self._console(event, event.text, error=event.level == "error", label=label)
         elif isinstance(event, AlertRaised):
             severity = _SEVERITIES.get(event.level, "INFO")
-            self.plan.add(Alert(event.title, event.text, severity))
+            self.plan.add(Alert(event.title, event.text, severity, record=self.plan.records))
         elif isinstance(event, SummaryLogged):
             self._summary.override(event.values)
         elif isinstance(event, TrainEnded):
             self._summary.override(dict(event.metrics))
         elif isinstance(event, RunEnded):
-            told = {"error": event.error, "reason": event.reason}
-            about = {key: value for key, value in told.items() if value}
-            self._memory.about = {**self._memory.about, **about}
+            self._end(event)
 
     def _console(self, event: Event, text: str, *, error: bool, label: str) -> None:
         for line in text.split("\n"):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,6 +13,9 @@ from bus import HistogramLogged
 
 STEP: Final = "train/global_step"
 """The metric that Transformers' callback puts on every x axis."""
+
+ABOUT: Final = "hotloop"
+"""The key of the configuration under which our own facts about the run stand."""
 
 LONGEST_LINE: Final = (10 << 20) - (100 << 10)
 """Bytes of a line; the server refuses longer ones."""
@@ -97,12 +100,14 @@ def definitions(defined: Mapping[str, Mapping[str, str]]) -> list[JsonValue]:
     Its numbers are those of the protocol's `MetricRecord`: 1 is a name, 2 a pattern, 5 the step
     metric's place in the list from 1 on, 6 options, 7 summaries, 8 the goal.
     """
-    axes = [STEP, *dict.fromkeys(each["step_metric"] for each in defined.values() if "step_metric" in each)]
-    axes = list(dict.fromkeys(axes))
+    named = [each["step_metric"] for each in defined.values() if "step_metric" in each]
+    axes = list(dict.fromkeys([STEP, *named]))
     found: list[JsonValue] = [{"1": axis, "6": [_DEFINED], "7": []} for axis in axes]
     shown = {name: each for name, each in defined.items() if name not in axes}
     # The pattern for all others comes last: W&B's own client sorts it there.
-    for name, each in [*shown.items(), *([] if "*" in shown else [("*", {})])]:
+    if "*" not in shown:
+        shown["*"] = {}
+    for name, each in shown.items():
         place = 1 + axes.index(each.get("step_metric", STEP))
         record: dict[str, JsonValue] = {"2" if name.endswith("*") else "1": name, "5": place}
         record["6"] = [_STEP_SYNC] if name.endswith("*") else [_DEFINED, _STEP_SYNC]
@@ -111,6 +116,17 @@ def definitions(defined: Mapping[str, Mapping[str, str]]) -> list[JsonValue]:
             record["8"] = _GOALS[each["goal"]]
         found.append(record)
     return found
+
+
+def axes_of(keys: Iterable[str], defined: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """The step metrics over which a row's values are shown; they have to be in the row."""
+    axes = [STEP]
+    for name, each in defined.items():
+        axis = each.get("step_metric")
+        prefix = name.removesuffix("*")
+        if axis and any(key == name or (name != prefix and key.startswith(prefix)) for key in keys):
+            axes.append(axis)
+    return axes
 
 
 def configuration(
@@ -126,7 +142,7 @@ def configuration(
         key: {"value": value} for key, value in config.items() if key not in RESERVED
     }
     if about:
-        wrapped["hotloop"] = {"value": dict(about)}
+        wrapped[ABOUT] = {"value": dict(about)}
     wrapped["_wandb"] = {"value": {"t": {}, "m": definitions(defined)}}
     return compact(wrapped)
 
