@@ -1,7 +1,6 @@
 """Sends what a plan holds, keeps the run alive while nothing is sent, and hears its stop button."""
 
 from collections.abc import Callable
-from typing import Final
 
 import anyio
 import orjson
@@ -10,9 +9,6 @@ from pydantic import JsonValue
 from sinks._wandb_artifacts import Artifacts
 from sinks._wandb_plan import Alert, Configure, Step, StoreArtifact, StoreFile, Stream
 from sinks._wandb_server import Place, WandbServer
-
-_HEARTBEAT: Final = 30.0
-"""Seconds; after five minutes of silence the server takes a run for crashed."""
 
 
 class Sender:
@@ -33,7 +29,7 @@ class Sender:
         place: Place,
         *,
         stopped: Callable[[], object],
-        heartbeat: float = _HEARTBEAT,
+        heartbeat: float,
     ) -> None:
         self._server = server
         self._artifacts = artifacts

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from annotated_types import Gt, Le
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
@@ -170,6 +171,14 @@ class WandbSettings(HttpSettings):
     host: str | None = Field(default=None, description="Host shown there; this one by default.")
     username: str = Field(default="", description="Sent along, for keys of a service account.")
     user_email: str = Field(default="", description="Sent along, for keys of a service account.")
+    heartbeat: Annotated[float, Gt(0), Le(240)] = Field(
+        default=30.0,
+        validation_alias="HOTLOOP_WANDB_HEARTBEAT",
+        description=(
+            "Seconds of silence after which a sign of life is sent, which also hears the stop "
+            "button; the server takes a run for crashed after 300."
+        ),
+    )
     rewrite: bool = Field(
         default=False,
         validation_alias="HOTLOOP_WANDB_REWRITE",

@@ -185,7 +185,9 @@ class WandbSink(HttpSink):
         beginning = Beginning(server, self._options, self._context, self.limits.events)
         place = await beginning.begin(memory, time, started)
         artifacts = Artifacts(self.http, server, place)
-        self._sender = Sender(server, artifacts, place, stopped=self._stop)
+        self._sender = Sender(
+            server, artifacts, place, stopped=self._stop, heartbeat=self._options.heartbeat
+        )
         self.url: str | None = server.page(place)
         self._begun.set()
 

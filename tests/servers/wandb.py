@@ -91,6 +91,7 @@ class StandIn:
         faults: For each call what its next requests meet: "lose" applies it and closes the
             connection, a number or `Refused` is answered instead of applying it.
         stopped: Whether somebody has pressed the stop button.
+        refuses: A text; requests to the file stream that hold it are answered 400.
         before: Called with the name of each call, before it is answered.
     """
 
@@ -102,6 +103,7 @@ class StandIn:
         self.headers = []
         self.faults = defaultdict(deque)
         self.stopped = False
+        self.refuses = None
         self.before = lambda _call: None
         self._promised = {}
         self._lock = threading.Lock()
@@ -157,6 +159,7 @@ class StandIn:
             raise Refused(401, "user is not logged in")
         check(headers.get("content-type") == "application/json", "the body must be JSON")
         if call == "file_stream":
+            check(self.refuses is None or self.refuses not in json.dumps(sent), "a bad line")
             entity, project, run_id = path.split("/")[2:5]
             self._run(entity, project, run_id).stream(sent)
             return {"exitcode": None, "limits": {}, **({"stopped": True} if self.stopped else {})}
