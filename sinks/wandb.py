@@ -78,7 +78,7 @@ class WandbSink(HttpSink):
     wants: ClassVar[tuple[type[Event], ...]] = WANTED
     # The service takes two requests a second for one run.
     limits: ClassVar[BatchLimits] = BatchLimits(
-        events=5000, bytes=4 << 20, age=5.0, rates=((2, 1.0),)
+        events=5000, bytes=4 << 20, age=2.0, rates=((2, 1.0),)
     )
     promise: ClassVar[Promise] = Promise(delivery="once", resumed="keeps the first")
     # A checkpoint may take this long; each request and each stretch of an upload has its own limit.

@@ -397,22 +397,22 @@ class TestDescription:
         assert server.run.alerts == [("t0", "x", "INFO"), ("t1", "x", "WARN"), ("t2", "x", "ERROR")]
 
     @pytest.mark.parametrize(
-        ("outcome", "complete", "exitcode", "preempting"),
+        ("outcome", "told"),
         [
-            ("finished", True, 0, False),
-            ("stopped", True, 0, False),
-            ("failed", True, 1, False),
-            ("preempted", True, 1, True),
-            (None, False, None, False),
+            ("finished", (True, 0, False)),
+            ("stopped", (True, 0, False)),
+            ("failed", (True, 1, False)),
+            ("preempted", (True, 1, True)),
+            (None, (False, None, False)),
         ],
     )
-    def test_how_it_ended(self, server, tmp_path, outcome, complete, exitcode, preempting):
+    def test_how_it_ended(self, server, tmp_path, outcome, told):
         """One that crashed is left silent, which the server calls crashed."""
         run_dir = write_attempt(tmp_path / "run", points(1), outcome=outcome, error="why")
         deliver(run_dir, server)
 
         run = server.run
-        assert (run.complete, run.exitcode, run.preempting) == (complete, exitcode, preempting)
+        assert (run.complete, run.exitcode, run.preempting) == told
         assert run.values()["hotloop"]["outcome"] == (outcome or "crashed")
         assert run.values()["hotloop"].get("error") == (outcome and "why")
 
@@ -448,12 +448,15 @@ class TestFiles:
             ),
         ],
     )
-    @pytest.mark.parametrize("outcome", ["finished", None])
-    def test_checkpoints(self, server, tmp_path, events, when, versions, outcome):
-        """As WANDB_LOG_MODEL says, with the aliases of Transformers' callback."""
-        run_dir = write_attempt(tmp_path / "run", events, outcome=outcome)
-        deliver(run_dir, server, log_model=when)
+    def test_checkpoints(self, tmp_path, events, when, versions):
+        """As WANDB_LOG_MODEL says, with the aliases of Transformers' callback; also of a crash."""
+        for outcome in ("finished", None):
+            run_dir = write_attempt(tmp_path / f"run-{outcome}", events, outcome=outcome)
+            with StandIn() as server:
+                deliver(run_dir, server, log_model=when)
+            self._check(server, versions)
 
+    def _check(self, server, versions):
         found = [(str(len(each["files"]["weights"])), each["aliases"]) for each in server.artifacts]
         assert found == versions
         for each in server.artifacts:
@@ -653,13 +656,16 @@ class TestResume:
         assert theirs.history[-1]["_runtime"] >= theirs.history[4]["_runtime"]
 
     @pytest.mark.parametrize(
-        ("resume", "run_id", "reason"),
-        [("never", "abc", "there is a run abc"), ("must", "other", "there is no run other")],
+        ("settings", "reason"),
+        [
+            ({"resume": "never", "run_id": "abc"}, "there is a run abc"),
+            ({"resume": "must", "run_id": "other"}, "there is no run other"),
+        ],
     )
-    def test_what_must_not_be(self, server, theirs, tmp_path, resume, run_id, reason):
+    def test_what_must_not_be(self, server, theirs, tmp_path, settings, reason):
         """Nothing is written, and the reason is said."""
         run_dir = write_attempt(tmp_path / "ours", points(2))
-        account = deliver(run_dir, server, timeout=1, run_id=run_id, resume=resume)
+        account = deliver(run_dir, server, timeout=1, **settings)
 
         assert account.status == "suspended"
         assert reason in account.reason
