@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import JsonValue
 
-from bus import RejectedError, UnavailableError
+from bus import MisconfiguredError, RejectedError, UnavailableError
 from sinks._http import HttpClient
 from sinks._wandb_answers import data_of
 from sinks._wandb_plan import Alert
@@ -90,10 +90,16 @@ class WandbServer:
         return data_of(answer.json(), name)
 
     async def viewer(self) -> str:
-        """Whose key it is."""
-        data = await self.call("Viewer", VIEWER, {})
-        viewer = _mapping(data.get("viewer"))
-        return str(viewer.get("username") or viewer.get("entity") or "")
+        """Whose key it is.
+
+        Raises:
+            MisconfiguredError: Nobody's.
+        """
+        viewer = _mapping((await self.call("Viewer", VIEWER, {})).get("viewer"))
+        name = viewer.get("username") or viewer.get("entity")
+        if not name:
+            raise MisconfiguredError("the server does not know this key", fix="check WANDB_API_KEY")
+        return str(name)
 
     async def status(self, place: Place) -> RemoteRun | None:
         """A run; None if nobody has begun one of this id, as with those that a sweep makes."""

@@ -86,6 +86,9 @@ _TOTALS: Final = frozenset(
 )
 """What Transformers' callback puts into the summary instead of a row."""
 
+_ENDINGS: Final = frozenset({"outcome", "error", "reason"})
+"""What the configuration says of an attempt's end."""
+
 _SEVERITIES: Final = {"warning": "WARN", "error": "ERROR"}
 
 
@@ -226,7 +229,8 @@ class Translation:
     def _begin(self, started: RunStarted) -> None:
         """Note at the beginning of an attempt what those before it have delivered."""
         memory = self._memory
-        memory.about = {**memory.about, "attempt": started.attempt}
+        kept = {key: each for key, each in memory.about.items() if key not in _ENDINGS}
+        memory.about = {**kept, "attempt": started.attempt}
         if started.attempt <= memory.masked_for:
             return
         memory.masked_for = started.attempt

@@ -101,7 +101,7 @@ class WandbSink(HttpSink):
 
     async def check(self) -> str:
         """Ask the server whose key it is."""
-        return f"W&B answers; the key belongs to {await self._server().viewer() or 'nobody'}"
+        return f"W&B answers; the key belongs to {await self._server().viewer()}"
 
     async def open(self, context: SinkContext, state: State) -> State:
         """Go on with a run that was under way; a new one begins with its first batch.

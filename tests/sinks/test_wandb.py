@@ -20,6 +20,7 @@ from bus import (
     MessageLogged,
     MetricDefined,
     MetricsLogged,
+    MisconfiguredError,
     NotConfiguredError,
     ParametersLogged,
     Response,
@@ -132,7 +133,8 @@ class TestTwice:
 
         assert [step for step, _ in server.run.series("loss")] == list(range(14))
         assert [step for step, _ in server.run.series("rare")] == list(range(14))
-        assert server.run.values()["hotloop"]["attempt"] == 2
+        about = server.run.values()["hotloop"]
+        assert (about["attempt"], about["outcome"]) == (2, "finished")
         assert list_cursors(run_dir)["wandb"].state["masked"] == 9
 
     def test_a_lost_cursor(self, server, tmp_path):
@@ -627,6 +629,25 @@ class TestRefusals:
         assert account.status == "suspended"
         assert "is gone; restore it" in account.reason
         assert server.runs == {}
+
+
+@pytest.mark.anyio
+class TestCheck:
+    """What `hotloop doctor --sinks` asks."""
+
+    async def test_whose_key_it_is(self, server):
+        """Nothing is left there."""
+        sink = WandbSink(base_url=server.url, api_key=KEY)
+        assert await sink.check() == "W&B answers; the key belongs to me"
+        assert server.runs == {}
+        await sink.release()
+
+    async def test_another_key(self, server):
+        """Is said, with the server's words."""
+        sink = WandbSink(base_url=server.url, api_key=KEY[::-1])
+        with pytest.raises(MisconfiguredError, match=r"401.*check the credentials"):
+            await sink.check()
+        await sink.release()
 
 
 class TestResume:
