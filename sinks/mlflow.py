@@ -107,9 +107,7 @@ class MlflowSink(HttpSink):
         """Basic authentication with a user, otherwise the token."""
         settings = self._options
         if settings.tracking_username:
-            password = _secret(settings.tracking_password)
-            pair = f"{settings.tracking_username}:{password}".encode()
-            return {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
+            return basic(settings.tracking_username, _secret(settings.tracking_password))
         token = _secret(settings.tracking_token)
         return {"authorization": f"Bearer {token}"} if token else {}
 
@@ -213,10 +211,13 @@ class MlflowSink(HttpSink):
             await self._server.update_run(run.run_id, "RUNNING")
         await self._tag(run, self._options.tags)
         self._ledger = ledger(memory, run.steps, run.params)
-        base = self._options.tracking_uri
-        self._artifacts = Artifacts(self.http, self._server, base, run.artifact_uri)
+        self._artifacts = self._make_artifacts(self._server, run)
         self._run = run
         self.url: str | None = self._server.page(run)
+
+    def _make_artifacts(self, server: MlflowServer, run: RemoteRun) -> Artifacts:
+        """Where the run's files go."""
+        return Artifacts(self.http, server, self._options.tracking_uri, run.artifact_uri)
 
     async def _resume(self, batch: Batch, memory: Memory) -> None:
         """Note which steps earlier attempts have delivered, once at the beginning of an attempt.
@@ -316,6 +317,12 @@ class MlflowSink(HttpSink):
         for step in plan.ended():
             if isinstance(step, LogBatch):
                 await self._server.log(run.run_id, step)
+
+
+def basic(user: str, password: str) -> Mapping[str, str]:
+    """The header of basic authentication (RFC 7617)."""
+    pair = f"{user}:{password}".encode()
+    return {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
 
 
 def _secret(value: SecretStr | None) -> str:
