@@ -88,6 +88,7 @@ class Translation:
         flatten: Whether nested parameters become `outer.inner`.
         most_params: How many parameters the run may have; None for all.
         log_artifacts: Which files are uploaded.
+        keeps_all: Whether all files that wait for the end are kept, not the last of each kind.
         last_files: Files that wait for the run's end: by kind, the place there and the path here.
 
     Attributes:
@@ -105,6 +106,7 @@ class Translation:
         flatten: bool,
         most_params: int | None,
         log_artifacts: LogArtifacts,
+        keeps_all: bool = False,
         last_files: Mapping[str, tuple[str, str]],
     ) -> None:
         self.plan = Plan(limits)
@@ -116,6 +118,7 @@ class Translation:
         self._flatten = flatten
         self._most_params = most_params
         self._log_artifacts: LogArtifacts = log_artifacts
+        self._keeps_all = keeps_all
 
     def add(self, record: Record) -> None:
         """Translate one record."""
@@ -206,7 +209,8 @@ class Translation:
         if self._log_artifacts == "all" or (model and self._log_artifacts == "checkpoints"):
             self.plan.upload(target, source=source)
         elif self._log_artifacts == "end":
-            self.last_files[kind if model else target] = target, source
+            last = model and not self._keeps_all
+            self.last_files[kind if last else target] = target, source
 
     def _words(self, record: Record, event: Event) -> None:
         if isinstance(event, TextLogged):
