@@ -4,101 +4,66 @@ Arguments win over the environment, that over the file in which DagsHub's own cl
 tokens. The variables are those of that client, of MLflow's, and of Transformers' callback.
 """
 
-import datetime
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Final
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, SecretStr, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
+from sinks._dagshub_tokens import read_token, tokens_file
 from sinks._mlflow_settings import LogArtifacts, MlflowSettings
 
 HOST: Final = "https://dagshub.com"
-_REPOSITORY: Final = re.compile(r"(?P<base>.*)/(?P<owner>[^/]+)/(?P<name>[^/]+)\.mlflow")
-_YES: Final = frozenset({"1", "on", "yes", "true"})
-_NO: Final = frozenset({"0", "off", "no", "false", ""})
-_ENTRY: Final = re.compile(r"(?:- |  )(?P<key>\w+): *(?P<value>.*)")
+_TRACKING: Final = re.compile(r"(?P<base>.*)/(?P<owner>[^/]+)/(?P<name>[^/]+)\.mlflow")
+_TRUE: Final = frozenset({"1", "on", "yes", "true"})
+_FALSE: Final = frozenset({"0", "off", "no", "false", ""})
 
 
 def _when(value: object) -> object:
-    """HF_DAGSHUB_LOG_ARTIFACTS says yes or no, and means the end."""
+    """HF_DAGSHUB_LOG_ARTIFACTS only knows yes, which means the end, and no."""
     word = str(value).strip().lower()
-    return "end" if word in _YES else "never" if word in _NO else word
+    return "end" if word in _TRUE else "never" if word in _FALSE else word
 
 
-def tokens_file(environment: Mapping[str, str]) -> Path:
-    """Where DagsHub's client keeps its tokens."""
-    cache = environment.get("XDG_CACHE_HOME") or "~/.cache"
-    named = environment.get("DAGSHUB_CLIENT_TOKENS_CACHE") or f"{cache}/dagshub/tokens"
-    return Path(named).expanduser()
+class _Elsewhere(PydanticBaseSettingsSource):
+    """The address that follows from a repository's name, and what DagsHub's own client finds."""
 
-
-def read_token(path: Path, host: str, now: datetime.datetime) -> str | None:
-    """The token for a host in the file of DagsHub's client, one that never expires before others.
-
-    It is YAML as `dagshub login` writes it: `https://dagshub.com:` and below it a list of mappings
-    with `access_token`, `expiry` ("never" or a time in UTC) and `token_type`.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return None
-    entries: list[dict[str, str]] = []
-    ours = False
-    for line in lines:
-        if not line.startswith(("-", " ")):
-            ours = line.strip().rstrip(":").rstrip("/") == host.rstrip("/")
-        elif ours and (match := _ENTRY.fullmatch(line.rstrip())):
-            if line.startswith("-"):
-                entries.append({})
-            if entries:
-                entries[-1][match["key"]] = match["value"].strip("'\"")
-    good = [each for each in entries if "access_token" in each and _lasts(each, now)]
-    good.sort(key=lambda each: each["expiry"] != "never")
-    return good[0]["access_token"] if good else None
-
-
-def _lasts(entry: Mapping[str, str], now: datetime.datetime) -> bool:
-    expiry = entry.get("expiry", "")
-    if expiry == "never":
-        return True
-    try:
-        when = datetime.datetime.fromisoformat(expiry)
-    except ValueError:
-        return False
-    return when.replace(tzinfo=datetime.timezone.utc) > now
-
-
-class _Tokens(PydanticBaseSettingsSource):
-    """The repository's own address, and the token that `dagshub login` has left."""
-
-    def get_field_value(self, field: object, field_name: str) -> tuple[object, str, bool]:
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[object, str, bool]:
         del field
         return None, field_name, False
 
     def __call__(self) -> dict[str, object]:
-        known = {name: value for name, value in self.current_state.items() if value}
+        known = self._known()
         found: dict[str, object] = {}
-        host = str(known.get("host") or HOST).rstrip("/")
-        repository = known.get("repository")
-        if repository and "tracking_uri" not in known:
-            found["tracking_uri"] = f"{host}/{repository}.mlflow"
-        given = known.keys() & {"user_token", "tracking_password", "tracking_username"}
-        if not given and "@" not in str(known.get("tracking_uri")):
-            address = urlsplit(str(known.get("tracking_uri") or host))
-            now = datetime.datetime.now(tz=datetime.timezone.utc)
-            token = read_token(tokens_file(os.environ), f"{address.scheme}://{address.netloc}", now)
-            if token:
-                found["user_token"] = token
-        return found
+        uri = str(known.get("tracking_uri") or "")
+        if not uri and known.get("repository"):
+            host = str(known.get("host") or HOST).rstrip("/")
+            uri = found["tracking_uri"] = f"{host}/{known['repository']}.mlflow"
+        if known.keys() & {"user_token", "tracking_token", "tracking_password"} or "@" in uri:
+            return found
+        user, password = (os.environ.get(f"DAGSHUB_{name}") for name in ("USERNAME", "PASSWORD"))
+        if user and password and "tracking_username" not in known:
+            return {**found, "tracking_username": user, "tracking_password": password}
+        parts = urlsplit(uri)
+        now = datetime.now(UTC)
+        token = read_token(tokens_file(os.environ), f"{parts.scheme}://{parts.netloc}", now)
+        return {**found, "user_token": token} if token else found
+
+    def _known(self) -> dict[str, object]:
+        """What arguments and the environment say, by field; they may name one by its variable."""
+        fields = DagsHubSettings.model_fields.items()
+        names = {str(info.validation_alias): name for name, info in fields}
+        return {names.get(key, key): value for key, value in self.current_state.items()}
 
 
 class DagsHubSettings(MlflowSettings):
@@ -118,7 +83,9 @@ class DagsHubSettings(MlflowSettings):
         description="OWNER/NAME, instead of tracking_uri.",
     )
     host: str = Field(
-        default=HOST, validation_alias="DAGSHUB_CLIENT_HOST", description="Where DagsHub is."
+        default=HOST,
+        validation_alias="DAGSHUB_CLIENT_HOST",
+        description="Where DagsHub is, for repository.",
     )
     user_token: SecretStr | None = Field(
         default=None,
@@ -127,25 +94,27 @@ class DagsHubSettings(MlflowSettings):
     )
     tracking_username: str | None = Field(
         default=None,
-        validation_alias=AliasChoices("MLFLOW_TRACKING_USERNAME", "DAGSHUB_USERNAME"),
-        description="User, with a password or a token; the token's own by default.",
+        description="User, with a password or a token; otherwise DAGSHUB_USERNAME or the token's.",
     )
     tracking_password: SecretStr | None = Field(
-        default=None,
-        validation_alias=AliasChoices("MLFLOW_TRACKING_PASSWORD", "DAGSHUB_PASSWORD"),
-        description="The user's password, or a token.",
+        default=None, description="The user's password or token; otherwise DAGSHUB_PASSWORD."
     )
     branch: str = Field(
-        default="main", validation_alias="BRANCH", description="Branch that files are committed to."
+        default="main",
+        validation_alias="BRANCH",
+        description="Branch that files are committed to; made from the default one if need be.",
     )
     log_artifacts: Annotated[LogArtifacts, BeforeValidator(_when)] = Field(
         default="never",
         validation_alias="HF_DAGSHUB_LOG_ARTIFACTS",
         description=(
-            "Which files are committed to the repository: never, at the end the last ones, "
-            "checkpoints, all."
+            "Which files are committed to the repository: never, at the end all that are still "
+            "there, checkpoints as they are saved, all."
         ),
     )
+    # The server answers an upload when it has hashed and committed all of it.
+    timeout: PositiveFloat = 300.0
+    read_timeout: PositiveFloat = 300.0
 
     @classmethod
     def settings_customise_sources(
@@ -156,16 +125,24 @@ class DagsHubSettings(MlflowSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """As MLflow's, then what DagsHub's own client would find."""
-        known = super().settings_customise_sources(
-            settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings
+        """As MLflow's, but with the file of DagsHub's own client before MLflow's."""
+        given = init_settings()
+        if given.get("user_token") or given.get("DAGSHUB_USER_TOKEN"):
+            # A user in the environment would win over a token, and so over this argument.
+            given = {"tracking_username": None, "tracking_password": None, **given}
+        first, env, elsewhere = super().settings_customise_sources(
+            settings_cls,
+            InitSettingsSource(settings_cls, init_kwargs=given),
+            env_settings,
+            dotenv_settings,
+            file_secret_settings,
         )
-        return *known[:2], _Tokens(settings_cls), *known[2:]
+        return first, env, _Elsewhere(settings_cls), elsewhere
 
     @field_validator("tracking_uri")
     @classmethod
     def _of_a_repository(cls, uri: str) -> str:
-        if _REPOSITORY.fullmatch(urlsplit(uri).path) is None:
+        if _TRACKING.fullmatch(urlsplit(uri).path) is None:
             raise ValueError(
                 "must be the address of a repository's MLflow, such as "
                 "https://dagshub.com/OWNER/NAME.mlflow; for any other server use the sink mlflow"
@@ -176,21 +153,21 @@ class DagsHubSettings(MlflowSettings):
     def api(self) -> str:
         """Where DagsHub's own interface is."""
         parts = urlsplit(self.tracking_uri)
-        base = _REPOSITORY.fullmatch(parts.path)
-        assert base is not None
-        return f"{parts.scheme}://{parts.netloc}{base['base']}/api/v1"
+        return f"{parts.scheme}://{parts.netloc}{self._tracking['base']}/api/v1"
 
     @property
     def owner_and_name(self) -> str:
         """The repository as OWNER/NAME."""
-        found = _REPOSITORY.fullmatch(urlsplit(self.tracking_uri).path)
-        assert found is not None
-        return f"{found['owner']}/{found['name']}"
+        return f"{self._tracking['owner']}/{self._tracking['name']}"
 
     @property
     def token(self) -> str:
-        """The access token, whichever way it was given; "" without one."""
-        for secret in (self.user_token, self.tracking_token):
-            if secret is not None:
-                return secret.get_secret_value()
-        return ""
+        """The access token; "" without one."""
+        secret = self.user_token or self.tracking_token
+        return "" if secret is None else secret.get_secret_value()
+
+    @property
+    def _tracking(self) -> Mapping[str, str]:
+        found = _TRACKING.fullmatch(urlsplit(self.tracking_uri).path)
+        assert found is not None
+        return found.groupdict()

@@ -1,33 +1,57 @@
 """Writes a run to a DagsHub repository: metrics to its MLflow server, files as commits."""
 
+import re
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Final
 
-from typing_extensions import override
-
-from bus import MisconfiguredError, Promise, SinkContext, SinkSettings, State
-from sinks._dagshub_files import RepositoryFiles
+from bus import (
+    DeliveryError,
+    MisconfiguredError,
+    Promise,
+    Response,
+    SinkContext,
+    SinkSettings,
+    State,
+    UnavailableError,
+)
+from sinks._dagshub_files import Repository, RepositoryFiles
 from sinks._dagshub_settings import DagsHubSettings
 from sinks._mlflow_artifacts import Artifacts
 from sinks._mlflow_server import MlflowServer, RemoteRun
-from sinks.mlflow import MlflowSink, basic
+from sinks._mlflow_values import OLD, Limits
+from sinks.mlflow import MlflowSink, basic, secret
 
 __all__ = ["DagsHubSettings", "DagsHubSink"]
+
+_AGAIN: Final = re.compile(r'"error"\s*:\s*"(server error|invalid last_commit)"')
+"""A commit that may succeed when it is made anew; DagsHub's client 0.7.3 knows these words."""
+
+
+class _Server(MlflowServer):
+    """DagsHub's own MLflow, which is of 2023 (2.7.1, DagsHub/client issue 457) or newer."""
+
+    async def limits(self) -> Limits:
+        return OLD
+
+    async def greeting(self) -> str:
+        return "DagsHub answers"
 
 
 class DagsHubSink(MlflowSink):
     """DagsHub: metrics, parameters and tags in its MLflow, files in the repository. Delivery: once.
 
-    Everything that the sink `mlflow` says of metrics, names and resuming holds here. Checkpoints
-    and other files are committed below `artifacts/` of the branch, versioned with DVC, one commit
-    each. The MLflow run ends with ours; Transformers' callback leaves it running.
+    Everything that the sink `mlflow` says of metrics, names and resuming holds here, and the run
+    there ends with ours. Checkpoints and other files are committed below `artifacts/` of the
+    branch, versioned with DVC, in commits of up to 100 files or 100 MB; a later run that writes to
+    the same branch replaces files of the same name, and Git keeps the earlier ones. What
+    is logged as text goes among the artifacts of the MLflow run.
     """
 
     name: ClassVar[str] = "dagshub"
     promise: ClassVar[Promise] = Promise(
         delivery="once",
         resumed="keeps the first",
-        note="DagsHub's MLflow stores runs in a database",
+        note="DagsHub's MLflow keeps runs in a database",
     )
     help: ClassVar[str] = (
         "set MLFLOW_TRACKING_URI=https://dagshub.com/OWNER/NAME.mlflow and DAGSHUB_USER_TOKEN "
@@ -36,35 +60,37 @@ class DagsHubSink(MlflowSink):
 
     Settings: ClassVar[type[SinkSettings]] = DagsHubSettings
 
+    _keeps_all: ClassVar[bool] = True
     _user: str = ""
 
     @property
-    @override
     def _options(self) -> DagsHubSettings:
         assert isinstance(self.settings, DagsHubSettings)
         return self.settings
 
-    @override
     def headers(self) -> Mapping[str, str]:
-        """Basic authentication, with a token as the password if there is one."""
-        token = self._options.token
-        if token and not self._options.tracking_username:
-            return basic(self._user or token, token)
-        return super().headers()
+        """What MLflow wants: a user with a password, for which a token will do."""
+        settings = self._options
+        user = settings.tracking_username or self._user
+        password = secret(settings.tracking_password) or settings.token
+        return basic(user, password) if user else self._bearer()
 
-    @override
     def origins(self) -> tuple[str, ...]:
-        """The tracking server and DagsHub's interface, which are one host."""
-        return (self._options.tracking_uri, self._options.api)
+        """DagsHub, whose MLflow and whose own interface are one host."""
+        return (self._options.api,)
 
-    @override
+    def classify(self, response: Response, *, now: float) -> DeliveryError | None:
+        """Heed the words about a commit that was refused."""
+        error = super().classify(response, now=now)
+        if error is not None and _AGAIN.search(response.text):
+            return UnavailableError(str(error))
+        return error
+
     async def check(self) -> str:
         """Ask who the token belongs to, and for the experiment."""
         await self._find_user()
-        words = await super().check()
-        return f"{words}; in {self._options.owner_and_name}"
+        return f"{self._options.owner_and_name}: {await super().check()}"
 
-    @override
     async def open(self, context: SinkContext, state: State) -> State:
         """Find out who the token belongs to, then as MLflow's."""
         await self._find_user()
@@ -76,11 +102,8 @@ class DagsHubSink(MlflowSink):
         if not settings.token or settings.tracking_username:
             return
         answer = await self.http.get(f"{settings.api}/user", headers=self._bearer())
-        try:
-            login = answer.json()
-        except ValueError:
-            login = None
-        name = login.get("login") if isinstance(login, dict) else None
+        about = answer.json()
+        name = about.get("login") if isinstance(about, dict) else None
         if not isinstance(name, str) or not name:
             raise MisconfiguredError(
                 f"{settings.api} does not say whose the token is", fix="set DAGSHUB_USERNAME"
@@ -88,19 +111,24 @@ class DagsHubSink(MlflowSink):
         self._user = name
 
     def _bearer(self) -> Mapping[str, str]:
-        """DagsHub's own interface takes the token itself; a password only as MLflow does."""
         token = self._options.token
-        return {"authorization": f"Bearer {token}"} if token else self.headers()
+        return {"authorization": f"Bearer {token}"} if token else {}
 
-    @override
-    def _make_artifacts(self, server: MlflowServer, run: RemoteRun) -> Artifacts:
+    def _make_server(self) -> MlflowServer:
+        return _Server(self.http, self._options.tracking_uri)
+
+    def _make_artifacts(self, run: RemoteRun) -> Artifacts:
         settings = self._options
         return RepositoryFiles(
             self.http,
-            server,
+            self._server,
             settings.tracking_uri,
             run.artifact_uri,
-            repository=f"{settings.api}/repos/{settings.owner_and_name}",
-            branch=settings.branch,
-            headers=self._bearer(),
+            repository=Repository(
+                self.http,
+                f"{settings.api}/repos/{settings.owner_and_name}",
+                settings.branch,
+                self._bearer(),
+            ),
+            run=self._context.name,
         )
