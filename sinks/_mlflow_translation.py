@@ -96,6 +96,7 @@ class Translation:
         values: Parameters that it sends.
         last_files: As given, and those of this batch.
         masked: Points left out because an earlier attempt delivered theirs.
+        left_out: Parameters left out because the run has as many as it may have.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Translation:
         self.values: dict[str, str] = {}
         self.last_files: dict[str, tuple[str, str]] = dict(last_files)
         self.masked = 0
+        self.left_out: list[str] = []
         self._ledger = ledger
         self._limits = limits
         self._flatten = flatten
@@ -187,6 +189,7 @@ class Translation:
             if before is None:
                 count = len(self._ledger.values.keys() | self.values.keys())
                 if self._most_params is not None and count >= self._most_params:
+                    self.left_out.append(name)
                     continue
                 self.plan.param(name, value)
                 self.values[name] = value

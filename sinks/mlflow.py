@@ -2,6 +2,7 @@
 
 import base64
 import getpass
+import logging
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
@@ -36,6 +37,8 @@ from sinks._mlflow_translation import WANTED, Ledger, Translation
 from sinks._mlflow_values import OLD, Limits, milliseconds
 
 __all__ = ["MlflowSettings", "MlflowSink"]
+
+log = logging.getLogger("sinks")
 
 _STATUS: Final[dict[Outcome, str]] = {
     "finished": "FINISHED",
@@ -268,6 +271,12 @@ class MlflowSink(HttpSink):
             if index % _SLICE == _SLICE - 1:
                 await checkpoint()
             translation.add(record)
+        if translation.left_out:
+            log.warning(
+                "%s: max_log_params=%s, so %d parameters are left out: %s",
+                *(self.name, self._options.max_log_params, len(translation.left_out)),
+                ", ".join(translation.left_out)[:500],
+            )
         memory.end_time = max(memory.end_time or 0, milliseconds(batch[-1].event.time))
         memory.last_files = translation.last_files
         metrics, params = self._ledger.metrics.renamed, self._ledger.params.renamed

@@ -198,7 +198,8 @@ class StandIn:
         }
         if not self.serves_artifacts:
             info["artifact_uri"] = "s3://bucket/folder"
-        self.runs[run_id] = Run(info, {each["key"]: each["value"] for each in body["tags"]})
+        tags = {each["key"]: each["value"] for each in body.get("tags", ())}
+        self.runs[run_id] = Run(info, tags)
         return {"run": self.runs[run_id].described()}
 
     def _run(self, given):
