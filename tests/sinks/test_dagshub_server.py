@@ -85,9 +85,8 @@ def test_a_file_is_replaced_only_on_top_of_what_is_there(server):
 
     status, answer = send(server, UPLOADS[0], parts)
     assert (status, answer["error"]) == (422, "missing last_commit")
-    assert (
-        send(server, UPLOADS[0], _on_top_of("9" * 40, parts))[1]["error"] == "invalid last_commit"
-    )
+    _, answer = send(server, UPLOADS[0], _on_top_of("9" * 40, parts))
+    assert answer["error"] == "invalid last_commit"
     assert send(server, UPLOADS[0], _on_top_of(server.branches["main"].head, parts))[0] == 200
     assert server.branches["main"].files == {"artifacts/trainer_state.json": b"y\n"}
 
