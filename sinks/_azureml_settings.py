@@ -88,7 +88,13 @@ class AzureMLSettings(MlflowSettings):
         env_prefix="MLFLOW_", env_ignore_empty=True, populate_by_name=True
     )
 
-    tracking_uri: str = Field(description="The workspace's tracking address: azureml://...")
+    tracking_uri: str = Field(
+        description="Address: what `az ml workspace show --query mlflow_tracking_uri` says."
+    )
+    tracking_username: str | None = Field(
+        default=None, description="Of no use here: a workspace takes tokens alone."
+    )
+    tracking_password: SecretStr | None = Field(default=None, description="Of no use here either.")
     tracking_token: SecretStr | None = Field(
         default=None,
         description="A bearer token, as a job has it; otherwise azure-identity finds one.",

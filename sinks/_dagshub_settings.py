@@ -113,8 +113,10 @@ class DagsHubSettings(MlflowSettings):
         ),
     )
     # The server answers an upload when it has hashed and committed all of it.
-    timeout: PositiveFloat = 300.0
-    read_timeout: PositiveFloat = 300.0
+    timeout: PositiveFloat = Field(
+        300.0, description="seconds for a request with its answer; for an upload, without progress"
+    )
+    read_timeout: PositiveFloat = Field(300.0, description="seconds without a byte of the answer")
 
     @classmethod
     def settings_customise_sources(

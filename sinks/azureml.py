@@ -48,6 +48,8 @@ class AzureMLSink(MlflowSink):
         "set MLFLOW_TRACKING_URI to what `az ml workspace show --query mlflow_tracking_uri` says"
     )
 
+    instead_of: ClassVar[tuple[str, ...]] = ("mlflow",)
+
     Settings: ClassVar[type[SinkSettings]] = AzureMLSettings
 
     def __init__(self, settings: SinkSettings | None = None, /, **fields: Any) -> None:  # noqa: ANN401 - each sink's own settings

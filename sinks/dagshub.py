@@ -51,12 +51,14 @@ class DagsHubSink(MlflowSink):
     promise: ClassVar[Promise] = Promise(
         delivery="once",
         resumed="keeps the first",
-        note="DagsHub's MLflow keeps runs in a database",
+        note="if DagsHub's MLflow stores runs in a database, which nobody outside has seen",
     )
     help: ClassVar[str] = (
         "set MLFLOW_TRACKING_URI=https://dagshub.com/OWNER/NAME.mlflow and DAGSHUB_USER_TOKEN "
         "(https://dagshub.com/user/settings/tokens)"
     )
+
+    instead_of: ClassVar[tuple[str, ...]] = ("mlflow",)
 
     Settings: ClassVar[type[SinkSettings]] = DagsHubSettings
 

@@ -11,7 +11,9 @@ from sinks.testing import Received, Reply, ScriptedServer, redirect, self_signed
 from tests.bus.delivery.conftest import ScriptedSink
 
 OURS = {
+    "azure_ml": "sinks.azureml:AzureMLSink",
     "csv": "sinks.csv:CsvSink",
+    "dagshub": "sinks.dagshub:DagsHubSink",
     "discord": "sinks.webhook:DiscordSink",
     "jsonl": "sinks.jsonl:JsonlSink",
     "mlflow": "sinks.mlflow:MlflowSink",
@@ -25,7 +27,7 @@ PLANTED = "secret-0123456789"
 @pytest.fixture(autouse=True)
 def _ours(monkeypatch, tmp_path):
     """Ours by name, whatever is installed, and an environment that configures none of them."""
-    for prefix in ("MLFLOW_", "HOTLOOP_", "SLACK_", "DISCORD_"):
+    for prefix in ("MLFLOW_", "HOTLOOP_", "SLACK_", "DISCORD_", "DAGSHUB_", "AZUREML_"):
         for name in [each for each in os.environ if each.startswith(prefix)]:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
