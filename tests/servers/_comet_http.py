@@ -1,4 +1,4 @@
-"""Bodies of requests to the stand-in for Comet, taken apart as strictly as JSON and RFC 7578 ask."""
+"""Bodies of requests to the stand-in for Comet, taken apart as strictly as RFC 7578 asks."""
 
 import gzip
 import json

@@ -112,6 +112,26 @@ def test_all_means_the_ready_ones(registry):
     assert all(info.readiness != "ready" and info.why for info in others)
 
 
+def test_all_takes_the_special_one_for_the_general(registry):
+    """Two sinks for one place would double everything there."""
+
+    class Special(ScriptedSink):
+        name = "special"
+        instead_of = ("scripted",)
+
+    registry.register("special", Special)
+    sinks, others = registry.make("all")
+    names = {sink.name for sink in sinks}
+    assert "special" in names
+    assert "scripted" not in names
+    (left_out,) = [info for info in others if info.name == "scripted"]
+    assert left_out.why == "special writes to the same place"
+    assert [sink.name for sink in registry.make(["scripted", "special"])[0]] == [
+        "scripted",
+        "special",
+    ]
+
+
 @pytest.mark.parametrize("name", ["", "Upper", "a/b", "../x", "a b", "x" * 65])
 def test_a_name_must_be_a_files(name):
     """Cursors and dead letters are called after it."""
