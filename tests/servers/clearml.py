@@ -12,8 +12,9 @@ import threading
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
+from tests.servers import clearml_reading as reading
 from tests.servers.clearml_fields import CALLS, EVENTS, LEVELS, STRAY
 
 STARTS = frozenset({"created", "queued", "stopped", "completed", "in_progress"})
@@ -21,8 +22,6 @@ ENDS = {"stopped": {"in_progress"}, "failed": {"in_progress", "stopped", "queued
 ENDS["completed"] = {"in_progress", "stopped", "completed"}
 OPEN = frozenset({"created", "in_progress"})
 STATES = OPEN | {"queued", "stopped", "failed", "completed", "published"}
-SUMMARY = -(2**31)
-"""The iteration of a value that belongs to none."""
 
 
 class Refused(Exception):  # noqa: N818 - an answer, no error of ours
@@ -119,6 +118,8 @@ class StandIn:
         """Do what a request asks: the status, the body, and whether to answer at all."""
         path = urlsplit(target).path
         call = "upload" if path == "/" else path.rpartition("/")[2]
+        if unquote(path) in self.files:
+            return 200, self.files[unquote(path)], True
         with self._lock:
             self.before(call)
             fault = self.faults[call].popleft() if self.faults[call] else None
@@ -223,7 +224,17 @@ class StandIn:
         return task
 
     def _tasks_get_by_id(self, body):
-        return {"task": {"id": body["task"], **self._task(body).fields}}
+        return {"task": reading.document(body["task"], self._task(body))}
+
+    def _events_scalar_metrics_iter_histogram(self, body):
+        return reading.scalars(self._task(body))
+
+    def _events_get_task_single_value_metrics(self, body):
+        (task_id,) = body["tasks"]
+        return reading.single_values(task_id, self._task({"task": task_id}))
+
+    def _events_get_task_log(self, body):
+        return reading.log(self._task(body))
 
     def _tasks_edit(self, body):
         task = self._editable(body, allowed=STATES - {"published"})
@@ -295,7 +306,8 @@ class StandIn:
 
     def _models_create(self, body):
         number = self._new_id()
-        self.models[number] = {key: each for key, each in body.items() if key != "method"}
+        given = {key: each for key, each in body.items() if key != "method"}
+        self.models[number] = {"tags": [], "system_tags": [], **given}
         return {"id": number, "created": True}
 
     def _model(self, body):
@@ -316,6 +328,7 @@ class StandIn:
             {"id": number}
             for number, each in self.models.items()
             if each["uri"] in body.get("uri", [each["uri"]])
+            and each.get("task") in body.get("task", [each.get("task")])
         ]
         return {"models": found}
 

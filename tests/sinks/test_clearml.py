@@ -38,7 +38,8 @@ from bus import (
 )
 from bus._handover import PlainSink
 from sinks.clearml import ClearmlSink
-from tests.servers.clearml import SUMMARY, StandIn
+from tests.servers.clearml import StandIn
+from tests.servers.clearml_reading import SUMMARY
 from tests.servers.journals import QUICK, write_attempt
 from tests.waiting import eventually
 
