@@ -158,7 +158,8 @@ class Translation:
         dataset = event.dataset if isinstance(event, Evaluated) else None
         for key, value in event.metrics.items():
             named = key
-            if heading and not key.startswith((f"{heading}/", f"{heading}_")):
+            told = key in SINGLE or key.startswith((f"{heading}/", f"{heading}_"))
+            if heading and not told:
                 named = "/".join(part for part in (heading, dataset, key) if part)
             self._metric(record, named, value)
 

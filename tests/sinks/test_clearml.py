@@ -199,12 +199,18 @@ class TestNames:
             tmp_path / "run",
             [
                 MetricsLogged(step=4, metrics={"eval_loss": 0.5}),
-                Evaluated(step=4, metrics={"eval_loss": 0.5, "f1": 0.25}, dataset="dev"),
+                Evaluated(
+                    step=4, metrics={"eval_loss": 0.5, "f1": 0.25, "epoch": 1.5}, dataset="dev"
+                ),
             ],
         )
         deliver(run_dir, server)
 
-        assert server.task.scalars == {("eval", "loss"): {4: 0.5}, ("eval/dev", "f1"): {4: 0.25}}
+        assert server.task.scalars == {
+            ("eval", "loss"): {4: 0.5},
+            ("eval/dev", "f1"): {4: 0.25},
+            ("Summary", "epoch"): {SUMMARY: 1.5},
+        }
 
     def test_parameters(self, server, tmp_path):
         """Nested ones with slashes, each with its type; later values replace earlier ones."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.servers.clearml import StandIn
 
+ROOT = Path(__file__).resolve().parents[2]
 CLIENT = Path(__file__).with_name("clearml_client.py")
 
 
@@ -20,6 +21,16 @@ def find_python() -> str | None:
     if given:
         return given
     return sys.executable if importlib.util.find_spec("clearml") else None
+
+
+def find_trainers() -> str | None:
+    """The same, if it has Transformers and what ours needs too."""
+    python = find_python()
+    if python is None:
+        return None
+    command = [python, "-c", "import clearml, transformers, torch, anyio, orjson"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60)  # noqa: S603
+    return python if done.returncode == 0 else None
 
 
 def token() -> str:
@@ -55,6 +66,20 @@ class Client:
         }
         kept = {key: each for key, each in os.environ.items() if not key.startswith("CLEARML_")}
         self.environment: dict[str, str] = {**kept, **ours}
+
+    def train(self, library: str) -> None:
+        """Run `clearml_trainer.py` under Transformers' trainer or ours."""
+        module = ["-m", "tests.vendors.clearml_trainer", library, str(self._folder / "out")]
+        names = {"CLEARML_PROJECT": "proj/sub", "CLEARML_TASK": "same", "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(  # noqa: S603 - our own arguments
+            [self._python, *module],
+            capture_output=True,
+            check=False,
+            timeout=200,
+            env={**self.environment, **names},
+            cwd=ROOT,
+        )
+        assert done.returncode == 0, done.stderr.decode()
 
     def ask(self, *arguments: str, given: object = None) -> Any:
         """Run `clearml_client.py`; its last line, if it prints any JSON."""

@@ -19,7 +19,7 @@ from bus import (
 from sinks.clearml import ClearmlSink
 from tests.servers.clearml import StandIn
 from tests.servers.journals import QUICK, write_attempt
-from tests.vendors.clearml_server import Client, find_python
+from tests.vendors.clearml_server import Client, find_python, find_trainers
 
 PYTHON = find_python()
 
@@ -130,3 +130,44 @@ def test_its_schemas_know_our_requests(server, client, folder):
     assert {"tasks.failed", "tasks.completed", "models.create", "tasks.edit_hyper_params"} < kinds
     kinds = {event["type"] for body in server.calls("events.add_batch") for event in body}
     assert kinds == {"log", "plot", "training_debug_image", "training_stats_scalar"}
+
+
+@pytest.mark.timeout(600)
+def test_upstreams_callback_and_ours(tmp_path):
+    """One script under both trainers: the same charts, steps, values, models and parameters."""
+    python = find_trainers()
+    if python is None:
+        pytest.skip("needs an interpreter with clearml, transformers and what hotloop needs")
+    tasks = {}
+    for library in ("transformers", "hotloop"):
+        home = tmp_path / library
+        home.mkdir()
+        with StandIn() as server:
+            Client(python, server, home).train(library)
+        tasks[library] = server.task
+    theirs, ours = tasks["transformers"], tasks["hotloop"]
+
+    assert ours.status == theirs.status == "completed"
+    machine = {place for place in theirs.scalars if place[0].startswith(":monitor")}
+    assert ours.scalars.keys() == theirs.scalars.keys() - machine
+    for place, points in ours.scalars.items():
+        assert points.keys() == theirs.scalars[place].keys(), place
+        if place[1].rpartition("_")[2] not in ("runtime", "second"):
+            expected = list(theirs.scalars[place].values())
+            assert list(points.values()) == pytest.approx(expected, rel=1e-6), place
+    assert ours.models.keys() == theirs.models.keys()
+    assert len(ours.models) == 3
+    # An enumeration is said by its name there and by its value here, which differ in their case.
+    their, our = (_parameters(task) for task in (theirs, ours))
+    other = {"output_dir", "restore_callback_states_from_checkpoint"}  # docs/trainer.md
+    same = (their.keys() & our.keys()) - other
+    assert len(same) > 90
+    assert {key: our[key] for key in same} == {key: their[key] for key in same}
+    assert our.keys() - their.keys() == {
+        *("asynchronous_checkpoints", "raise_from_callbacks", "model/num_parameters", "hub_token")
+    }
+
+
+def _parameters(task):
+    (section,) = (section for name, section in task.hyperparams.items() if len(section) > 5)
+    return {name: item["value"].lower() for name, item in section.items()}
