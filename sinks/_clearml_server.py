@@ -3,6 +3,7 @@
 Every call may be repeated: what it makes it looks for first, or the server replaces what is there.
 """
 
+import logging
 import re
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -17,6 +18,8 @@ from sinks._answers import Answer
 from sinks._clearml_settings import ClearmlSettings
 from sinks._clearml_values import Item
 from sinks._http import HttpClient
+
+log = logging.getLogger("sinks")
 
 _VERSION: Final = "v2.23"
 _SHOWN: Final = ["id", "name", "project", "status", "status_message"]
@@ -207,6 +210,13 @@ class ClearmlServer:
             "system_tags": ["package"] if package else [],
         }
         return _text(await self._call("models.create", body), "id")
+
+    async def delete_model(self, model_id: str) -> None:
+        """Delete a model, but not its file; one that is gone is no error."""
+        try:
+            await self._call("models.delete", {"model": model_id, "force": True})
+        except RejectedError as error:
+            log.debug("the model %s was not deleted: %s", model_id, error)
 
     def page(self, task: RemoteTask) -> str:
         """Where a person can look at a task."""

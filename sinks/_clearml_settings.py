@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticKnownError
 from pydantic_settings import (
@@ -117,6 +124,10 @@ class ClearmlSettings(HttpSettings):
         default=None,
         description="Which files are uploaded: never, at the end the last ones, checkpoints, all; "
         "checkpoints by default, never for a task that was there before.",
+    )
+    keep_models: PositiveInt | None = Field(
+        default=None,
+        description="How many checkpoints stay on the server, the latest; all by default.",
     )
     offline_mode: bool = Field(
         default=False, description="Send nothing now; `hotloop sync` without it does later."

@@ -212,6 +212,7 @@ class ClearmlSink(HttpSink):
             project=project,
             host=self._options.files,
             packing=self._context.run_dir / ".clearml-upload.zip",
+            keep=self._options.keep_models,
             ask=self.ask,
         )
 
@@ -225,7 +226,7 @@ class ClearmlSink(HttpSink):
         committed = 0
         steps = translation.plan.ended()
         for step in steps:
-            await task.take(step)
+            await task.take(step, memory)
             if step.done > committed and step is not steps[-1]:
                 so_far = memory.model_copy(update={"counts": step.counts})
                 await batch.commit(step.done - committed, so_far.state())
@@ -233,5 +234,5 @@ class ClearmlSink(HttpSink):
 
     async def _store_last(self, task: OpenTask, memory: Memory) -> None:
         for mark, (kind, name, source, step) in list(memory.last_files.items()):
-            await task.store(Upload(kind, name, source, step))
+            await task.store(Upload(kind, name, source, step), memory)
             del memory.last_files[mark]

@@ -117,9 +117,8 @@ class StandIn:
     def answer(self, method, target, headers, content):
         """Do what a request asks: the status, the body, and whether to answer at all."""
         path = urlsplit(target).path
-        call = "upload" if path == "/" else path.rpartition("/")[2]
-        if unquote(path) in self.files:
-            return 200, self.files[unquote(path)], True
+        api = re.match(r"/(v[\d.]+|auth\.)", path)
+        call = path.rpartition("/")[2] if api else "upload" if path == "/" else "file"
         with self._lock:
             self.before(call)
             fault = self.faults[call].popleft() if self.faults[call] else None
@@ -129,6 +128,8 @@ class StandIn:
                 self._authorized(call, headers)
                 if call == "upload":
                     body = self._upload(method, headers, content)
+                elif call == "file":
+                    body = self._file(method, unquote(path))
                 else:
                     body = _good(self._apply(path, call, headers, content))
             except Refused as refusal:
@@ -310,6 +311,16 @@ class StandIn:
         self.models[number] = {"tags": [], "system_tags": [], **given}
         return {"id": number, "created": True}
 
+    def _models_delete(self, body):
+        self._model(body)
+        del self.models[body["model"]]
+        for task in self.tasks.values():
+            kept = {
+                name: each for name, each in task.models.items() if each["model"] != body["model"]
+            }
+            task.models = kept
+        return {"deleted": True}
+
     def _model(self, body):
         if body["model"] not in self.models:
             raise Refused(400, 400, "Invalid model id")
@@ -373,6 +384,11 @@ class StandIn:
         else:
             task.images[*place, event["iter"]] = event["url"]
 
+    def _file(self, method, place):
+        if place not in self.files or method not in ("GET", "DELETE"):
+            raise Refused(404, 0, "no such file")
+        return self.files.pop(place) if method == "DELETE" else self.files[place]
+
     def _upload(self, method, headers, content):
         kind, _, boundary = headers.get("content-type", "").partition("; boundary=")
         if method != "POST" or kind != "multipart/form-data" or not boundary:
@@ -435,7 +451,7 @@ def _handler(server):
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = do_PUT = _serve  # noqa: N815 - names of http.server
+        do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815 - names of http.server
 
         def log_message(self, *_):
             """Be quiet."""

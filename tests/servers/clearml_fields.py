@@ -37,6 +37,7 @@ CALLS = {
         {"order": str, "from": str, "batch_size": int, "navigate_earlier": bool},
     ),
     "models.create": ({"uri": str, "name": str}, {**_MODEL, "project": str}),
+    "models.delete": ({"model": str}, {"force": bool}),
     "models.edit": (
         {"model": str},
         {**_MODEL, "uri": str, "name": str, "project": str, "iteration": int},

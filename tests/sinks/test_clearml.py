@@ -459,6 +459,26 @@ class TestFiles:
         assert len(server.files) == 2
         assert len(server.task.series("train", "loss")) == 3
 
+    @pytest.mark.parametrize("fault", [None, "lose", 500])
+    def test_the_oldest_go(self, *, server, tmp_path, events, fault):
+        """`keep_models` of them stay, with their files, as Transformers' callback rotates them."""
+        folder = tmp_path / "checkpoint-3"
+        folder.mkdir()
+        best = ArtifactReady(path=str(folder), kind="model", name="final")
+        later = CheckpointSaved(step=3, path=str(folder))
+        if fault:
+            server.faults["models.delete"].append(fault)
+            server.faults["file"].append(fault)
+        run_dir = write_attempt(tmp_path / "run", [best, *events], outcome=None)
+        deliver(run_dir, server, keep_models=1)
+        write_attempt(run_dir, [later], attempt=2, from_step=2)
+        deliver(run_dir, server, keep_models=1)
+
+        assert set(server.task.models) == {"final", "checkpoint-3"}
+        assert {each["name"] for each in server.models.values()} == {"final", "checkpoint-3"}
+        places = {place.partition("/models/")[2] for place in server.files}
+        assert places == {"final/checkpoint-3.zip", "checkpoint-3.zip"}
+
     def test_what_is_being_uploaded_is_not_rotated_away(self, server, tmp_path, events):
         """A folder is held through a failed try, and let go of behind it."""
         first, second = (Path(each.path) for each in events if isinstance(each, CheckpointSaved))
