@@ -20,6 +20,7 @@ help:
 	@echo "make soak         the long counts: random SIGKILLs, many seeds"
 	@echo "make bench        publish latency, step cost, an outage"
 	@echo "                  (both with a real MLflow server if HOTLOOP_MLFLOW_PYTHON names its Python)"
+	@echo "                  (and into ClearML's stand-in if HOTLOOP_CLEARML_PYTHON does)"
 	@echo "make bench-peers  publish latency beside other trackers' clients, TensorBoard's writers"
 	@echo "make bench-trainer  a training step beside Transformers' and Lightning's trainers"
 	@echo "make docs         the tables of docs/sinks.md anew"
@@ -108,6 +109,8 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/outage.py
 	@if [ -n "$$HOTLOOP_MLFLOW_PYTHON" ]; then $(BIN)/python benchmarks/mlflow.py; else \
 	    echo "no metrics into MLflow: HOTLOOP_MLFLOW_PYTHON names no interpreter with mlflow"; fi
+	@if [ -n "$$HOTLOOP_CLEARML_PYTHON" ]; then $(BIN)/python benchmarks/clearml.py; else \
+	    echo "nothing into ClearML: HOTLOOP_CLEARML_PYTHON names no interpreter with clearml"; fi
 
 .venv-peers/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peers

@@ -138,17 +138,16 @@ class ClearmlServer:
         tasks = _items(await self._call("tasks.get_all", body), "tasks")
         return _task(tasks[0]) if tasks else None
 
-    async def create_task(
-        self, project_id: str, name: str, *, comment: str, tags: tuple[str, ...]
-    ) -> RemoteTask:
-        """Make a task that no agent runs."""
+    async def create_task(self, project_id: str, name: str, mark: str) -> RemoteTask:
+        """Make a task that no agent runs, and that `find_task` finds by this mark."""
+        settings = self._settings
         body: Item = {
             "name": name,
-            "type": "training",
+            "type": settings.task_type,
             "project": project_id,
             "system_tags": ["development"],
-            "tags": list(tags),
-            "comment": comment,
+            "tags": list(settings.tags),
+            "comment": f"{settings.comment}\n\n{mark}".strip(),
         }
         made = await self._call("tasks.create", body)
         return RemoteTask(_text(made, "id"), name, project_id, "created")

@@ -32,6 +32,19 @@ from pydantic_settings import (
 from sinks._clearml_conf import read_api
 from sinks._http import HttpSettings
 
+TaskType: TypeAlias = Literal[
+    "training",
+    "testing",
+    "inference",
+    "data_processing",
+    "application",
+    "monitor",
+    "controller",
+    "optimizer",
+    "service",
+    "qc",
+    "custom",
+]
 LogModel: TypeAlias = Literal["never", "end", "checkpoints", "all"]
 
 _TRUE: Final = frozenset({"1", "on", "yes", "true"})
@@ -120,6 +133,8 @@ class ClearmlSettings(HttpSettings):
     tags: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_tags)] = Field(
         default=(), description="Tags of a new task, with commas between them."
     )
+    task_type: TaskType = Field(default="training", description="What a new task is for.")
+    comment: str = Field(default="", description="Notes about a new task.")
     log_model: Annotated[LogModel | None, BeforeValidator(_when)] = Field(
         default=None,
         description="Which files are uploaded: never, at the end the last ones, checkpoints, all; "

@@ -89,10 +89,10 @@ class OpenTask:
     async def store(self, upload: Upload, memory: Memory) -> None:
         """Upload a file or a folder; of checkpoints the oldest go, if there are too many."""
         model = await self._files.store(upload)
-        if model is None or not upload.checkpoint:
+        if model is None or not upload.checkpoint or self._keep is None:
             return
         memory.models = [*(each for each in memory.models if each != model), model]
-        while self._keep is not None and len(memory.models) > self._keep:
+        while len(memory.models) > self._keep:
             await self._files.remove(*memory.models[0])
             del memory.models[0]
 

@@ -192,9 +192,7 @@ class ClearmlSink(HttpSink):
         task = await self._server.find_task(project_id, mark)
         if task is None:
             name = self._options.task or self._context.name
-            task = await self._server.create_task(
-                project_id, name, comment=mark, tags=self._options.tags
-            )
+            task = await self._server.create_task(project_id, name, mark)
         return self._opened(task, project)
 
     def _opened(self, task: RemoteTask, project: str) -> OpenTask:

@@ -826,11 +826,14 @@ class TestSettings:
     def test_names_of_the_task(self, server, tmp_path):
         """The project is made if there is none."""
         run_dir = write_attempt(tmp_path / "run", [])
-        deliver(run_dir, server, project="a (b)", task="t/u", tags=["x"])
+        described = {"tags": ["x"], "task_type": "testing", "comment": "long notes"}
+        deliver(run_dir, server, project="a (b)", task="t/u", **described)
 
         assert [each["name"] for each in server.projects.values()] == ["a (b)"]
         assert server.task.fields["name"] == "t/u"
         assert server.task.fields["tags"] == ["x"]
+        assert server.task.fields["type"] == "testing"
+        assert server.task.fields["comment"].startswith("long notes\n\nhotloop run ")
 
     def test_another_process_gets_the_same(self, environment, tmp_path):
         """Settings are plain data, secrets included, which no repr shows."""

@@ -57,7 +57,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def deliver(run_dir, server):
+def deliver(run_dir, server, **settings):
     sink = ClearmlSink(
         api_host=server.url,
         files_host=server.url,
@@ -67,6 +67,7 @@ def deliver(run_dir, server):
         task="same",
         tags=["x"],
         log_model="all",
+        **settings,
     )
     (account,) = sync_run(run_dir, [sink], pace=QUICK)
     assert account.complete
@@ -117,9 +118,11 @@ def test_its_schemas_know_our_requests(server, client, folder):
     run_dir = write_attempt(
         folder / "run", [*events(folder), *more], config={"lr": 1}, outcome=None
     )
-    deliver(run_dir, server)
-    write_attempt(run_dir, [], attempt=2, from_step=25)
-    deliver(run_dir, server)
+    deliver(run_dir, server, keep_models=1)
+    later = folder / "checkpoint-30"
+    later.mkdir()
+    write_attempt(run_dir, [CheckpointSaved(step=30, path=str(later))], attempt=2, from_step=25)
+    deliver(run_dir, server, keep_models=1)
     (task,) = server.tasks
     requests = [*server.requests, ("tasks.ping", {"task": task})]
     requests.append(("tasks.stopped", {**server.calls("tasks.completed")[0]}))
@@ -127,7 +130,7 @@ def test_its_schemas_know_our_requests(server, client, folder):
     kinds = {call for call, _ in sent}
 
     assert client.ask("judge", given=json.loads(json.dumps(sent))) == []
-    assert {"tasks.failed", "tasks.completed", "models.create", "tasks.edit_hyper_params"} < kinds
+    assert {"tasks.failed", "tasks.completed", "models.delete", "tasks.edit_hyper_params"} < kinds
     kinds = {event["type"] for body in server.calls("events.add_batch") for event in body}
     assert kinds == {"log", "plot", "training_debug_image", "training_stats_scalar"}
 
