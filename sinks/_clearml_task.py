@@ -36,6 +36,7 @@ class OpenTask:
         packing: Where an archive may be made.
         keep: How many checkpoints stay there; None for all.
         ask: Asks the training to stop.
+        ours: Whether the run ends the task.
 
     Attributes:
         begun: Whether the run is under way as far as the task knows.
@@ -53,10 +54,11 @@ class OpenTask:
         packing: Path,
         keep: int | None,
         ask: Callable[[Stop], object],
+        ours: bool,
     ) -> None:
         self.task_id: str = task.task_id
         self.begun: bool = False
-        self.watch: TaskWatch = TaskWatch(server, task.task_id, ask)
+        self.watch: TaskWatch = TaskWatch(server, task.task_id, ask, ours=ours)
         self._server = server
         self._keep = keep
         self._files = Files(

@@ -212,6 +212,7 @@ class ClearmlSink(HttpSink):
             packing=self._context.run_dir / ".clearml-upload.zip",
             keep=self._options.keep_models,
             ask=self.ask,
+            ours=self._options.end_task,
         )
 
     async def _send(self, task: OpenTask, batch: Batch, memory: Memory) -> None:

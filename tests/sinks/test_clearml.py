@@ -579,9 +579,9 @@ class TestEnds:
 class TestWatch:
     """The task's page has a stop button, and the server wants signs of life."""
 
-    def train(self, server, tmp_path, press):
+    def train(self, server, tmp_path, press, **settings):
         """Train until asked to stop; tell why it was, and the task."""
-        sink = Attentive(api_host=server.url, **KEYS, **files(server))
+        sink = Attentive(api_host=server.url, **KEYS, **files(server), **settings)
         with runtime.Run(name="abort", dir=tmp_path, sinks=[sink]) as run:
             run.log({"loss": 1.0}, step=1)
             eventually(lambda: server.tasks and server.task.pings)
@@ -620,6 +620,20 @@ class TestWatch:
         assert list(task.models) == ["checkpoint-2"]
         assert task.series("train", "loss") == [(1, 1.0), (2, 0.5)]
         assert "clearml" in task.fields["status_reason"]
+
+    @pytest.mark.parametrize("ours", [True, False])
+    def test_a_task_that_is_completed_meanwhile(self, *, server, tmp_path, ours):
+        """Means an end too, unless somebody else is to end the task."""
+
+        def press(server):
+            server.task.fields["status"] = "completed"
+            pings = server.task.pings
+            eventually(lambda: server.task.pings > pings + 1)
+            server.abort(next(iter(server.tasks)))
+
+        request, _ = self.train(server, tmp_path, press, end_task=ours)
+
+        assert request.reason.startswith("marked completed" if ours else "aborted")
 
     def test_a_task_that_fell_silent_is_begun_again(self, server, tmp_path):
         """The server stopped it because the network was away; nobody wants the training to end."""
