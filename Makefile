@@ -13,13 +13,14 @@ PARALLEL ?= -n 3
 help:
 	@echo "make demo         train a small language model and open-able report in 2 to 4 minutes"
 	@echo "make test         the tests"
-	@echo "make test-vendors beside the real MLflow, TensorBoard and Transformers, installed apart"
+	@echo "make test-vendors beside the real ClearML, MLflow, TensorBoard, Transformers, installed apart"
 	@echo "make check        linters, type checkers, import contracts"
 	@echo "make coverage     the tests with branch coverage"
 	@echo "make wheel-test   build the wheel and try it in an empty folder"
 	@echo "make soak         the long counts: random SIGKILLs, many seeds"
 	@echo "make bench        publish latency, step cost, an outage"
 	@echo "                  (both with a real MLflow server if HOTLOOP_MLFLOW_PYTHON names its Python)"
+	@echo "                  (and into ClearML's stand-in if HOTLOOP_CLEARML_PYTHON does)"
 	@echo "make bench-peers  publish latency beside other trackers' clients, TensorBoard's writers"
 	@echo "make bench-trainer  a training step beside Transformers' and Lightning's trainers"
 	@echo "make docs         the tables of docs/sinks.md anew"
@@ -60,6 +61,7 @@ test: $(VENV)/.test
 
 # With an interpreter named, no test can skip for want of a package: it fails.
 test-vendors: $(VENV)/.test .venv-vendors/.installed
+	HOTLOOP_CLEARML_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
 	HOTLOOP_MLFLOW_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
 	HOTLOOP_TENSORBOARD_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
 	HOTLOOP_HF_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
@@ -107,6 +109,8 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/outage.py
 	@if [ -n "$$HOTLOOP_MLFLOW_PYTHON" ]; then $(BIN)/python benchmarks/mlflow.py; else \
 	    echo "no metrics into MLflow: HOTLOOP_MLFLOW_PYTHON names no interpreter with mlflow"; fi
+	@if [ -n "$$HOTLOOP_CLEARML_PYTHON" ]; then $(BIN)/python benchmarks/clearml.py; else \
+	    echo "nothing into ClearML: HOTLOOP_CLEARML_PYTHON names no interpreter with clearml"; fi
 
 .venv-peers/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peers
