@@ -1,6 +1,8 @@
 """The attributes of a run on the stand-in for Neptune: which operations fit, what they leave."""
 
+import io
 import math
+import tarfile
 from dataclasses import dataclass, field
 
 STRING = 16_384
@@ -90,6 +92,20 @@ class Attributes:
         else:
             self.types[attribute] = "fileSet"
             self.files.setdefault(attribute, {})[place] = content
+
+    def store_archive(self, attribute, content):
+        """Keep the files of an archive; one that is none, as in a recording, is kept as it is."""
+        try:
+            with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+                files = {
+                    each.name: archive.extractfile(each).read()
+                    for each in archive.getmembers()
+                    if each.isfile()
+                }
+        except tarfile.TarError:
+            files = {}
+        for place, stored in (files or {"tar": content}).items():
+            self.store(attribute, place, stored)
 
     def _change(self, path, action, body):
         if action in ASSIGNED:
