@@ -207,7 +207,7 @@ class Translation:
         dataset = event.dataset if isinstance(event, Evaluated) else None
         for key, value in event.metrics.items():
             name = metric_name(key)
-            if heading and not key.startswith((f"{heading}/", f"{heading}_")):
+            if heading and key != "epoch" and not key.startswith((f"{heading}/", f"{heading}_")):
                 name = path(heading, dataset or "", key)
             place = self._place(record, name)
             if self._ledger.latest.get(place) != (event.step, value):

@@ -311,7 +311,7 @@ class TestRequests:
         """eval/, test/, train/; the epoch is a value; an evaluation that was logged is no twin."""
         events = [
             MetricsLogged(step=4, metrics={"eval_loss": 0.5, "test_f1": 0.1, "epoch": 1.5}),
-            Evaluated(step=4, metrics={"eval_loss": 0.5, "f1": 0.25}, dataset="dev"),
+            Evaluated(step=4, metrics={"eval_loss": 0.5, "f1": 0.25, "epoch": 1.5}, dataset="dev"),
         ]
         deliver(write_attempt(tmp_path / "run", events), server)
 
@@ -319,6 +319,7 @@ class TestRequests:
         assert server.run.series("finetuning/eval/dev/f1") == [(4, 0.25)]
         assert server.run.series("finetuning/test/f1") == [(4, 0.1)]
         assert server.run.attributes.values["finetuning/train/epoch"] == 1.5
+        assert not [path for path in server.run.state() if path.startswith("finetuning/eval/epoch")]
 
     def test_what_other_ranks_log(self, server, tmp_path):
         """Is under their name, so that two of the same step do not refuse each other."""

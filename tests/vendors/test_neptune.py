@@ -1,4 +1,7 @@
-"""Neptune's own client and our sink at one strict stand-in: the same state, read back alike."""
+"""Neptune's client, Transformers' callback for it, and our sink at one strict stand-in.
+
+The same calls leave the same state, but for what is listed here, and the client reads it back.
+"""
 
 import importlib.util
 import json
@@ -16,10 +19,11 @@ from tests.servers.neptune import StandIn
 from tests.vendors.neptune_client import PARAMETERS, loss
 
 PROGRAM = Path(__file__).with_name("neptune_client.py")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def find_python() -> str | None:
-    """An interpreter that has the `neptune` package."""
+    """An interpreter that has Neptune's client, Transformers, and this library's dependencies."""
     given = os.environ.get("HOTLOOP_NEPTUNE_PYTHON")
     if given:
         return given
@@ -33,8 +37,8 @@ pytestmark = [
     pytest.mark.timeout(300),  # the client takes seconds to be imported, more on a busy machine
     pytest.mark.skipif(
         PYTHON is None,
-        reason="needs the neptune package: `make test-vendors`, or set HOTLOOP_NEPTUNE_PYTHON to "
-        "an interpreter with it",
+        reason="needs the neptune and transformers packages: `make test-vendors`, or set "
+        "HOTLOOP_NEPTUNE_PYTHON to an interpreter with them",
     ),
 ]
 
@@ -47,15 +51,22 @@ def server():
 
 def ask(server, folder, *command):
     """Run the client; what it tells."""
+    run(server, folder, str(PROGRAM), *command)
+    return json.loads((folder / "answer.json").read_text())
+
+
+def run(server, folder, *arguments):
+    """Run a program that talks to the server."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("NEPTUNE_")}
     ours = {
         "NEPTUNE_API_TOKEN": server.token,
         "NEPTUNE_DATA_DIRECTORY": str(folder / ".neptune"),
         "OAUTHLIB_INSECURE_TRANSPORT": "1",  # the server speaks no TLS
+        "PYTHONPATH": str(ROOT),
         "PYTHONWARNINGS": "ignore",
     }
     done = subprocess.run(  # noqa: S603 - our own program
-        [PYTHON, str(PROGRAM), *command],
+        [PYTHON, *arguments],
         cwd=folder,
         env={**kept, **ours},
         capture_output=True,
@@ -64,7 +75,6 @@ def ask(server, folder, *command):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads((folder / "answer.json").read_text())
 
 
 @pytest.fixture
@@ -132,11 +142,11 @@ def test_the_state_is_the_same(server, tmp_path, folder):
     assert theirs.keys() - mine.keys() == set()
     assert mine.keys() - theirs.keys() == OURS_ALONE
     changed = {path for path in theirs if theirs[path] != mine[path]}
-    file, two = "finetuning/artifacts/big.ckpt", "finetuning/artifacts/two"
-    assert changed == {file, two, PROGRAM_NAME}
+    files = {f"finetuning/artifacts/{path.name}" for path in folder.iterdir()}
+    assert changed == {*files, PROGRAM_NAME}
     # The client names files from the working folder on; here it is from what was announced.
-    assert mine[file] == {"big.ckpt": theirs[file]["files/big.ckpt"]}
-    assert mine[two] == {f"two/{place}": content for place, content in theirs[two].items()}
+    for each in files:
+        assert theirs[each] == {f"files/{place}": content for place, content in mine[each].items()}
 
 
 def test_the_clients_reader_shows_our_run_as_its_own(server, tmp_path, folder):
@@ -148,3 +158,81 @@ def test_the_clients_reader_shows_our_run_as_its_own(server, tmp_path, folder):
     assert mine["finetuning/train/loss"] == [[n, loss(n)] for n in range(25) if n != 7]
     assert {path for path in theirs if theirs[path] != mine[path]} == {"sys/id", PROGRAM_NAME}
     assert mine.keys() - theirs.keys() == OURS_ALONE
+
+
+PARAMETERS_AT = "finetuning/trainer_parameters/"
+TIMED = {
+    *(f"finetuning/eval/{each}" for each in ("runtime", "samples_per_second", "steps_per_second")),
+    *(
+        f"finetuning/train/train_{each}"
+        for each in ("runtime", "samples_per_second", "steps_per_second")
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """What Transformers' callback and our sink show of the same training; what was refused."""
+    with StandIn() as server:
+        refused = []
+        for library in ("transformers", "hotloop"):
+            folder = tmp_path_factory.mktemp(library)
+            run(server, folder, "-m", "tests.vendors.neptune_training", library)
+            refused.append(list(server.refused))
+            server.refused.clear()
+        return *(each.state() for each in server.runs.values()), *refused
+
+
+def test_a_training_has_the_metrics_that_transformers_callback_reports(trained):
+    """The same keys and steps, and values, but for how long things took."""
+    theirs, ours, _, _ = trained
+
+    series = {path for path in theirs if path.startswith(("finetuning/eval", "finetuning/train/"))}
+    assert series == {
+        path for path in ours if path.startswith(("finetuning/eval", "finetuning/train/"))
+    }
+    total = "finetuning/train/train_loss"  # ours is summed with more digits
+    assert {path for path in series if theirs[path] != ours[path]} <= TIMED | {total}
+    assert ours[total][0] == pytest.approx(theirs[total][0], rel=1e-6)
+    for path in TIMED:
+        assert [step for step, _ in ours[path]] == [step for step, _ in theirs[path]]
+
+
+def test_a_training_has_the_parameters_that_transformers_callback_reports(trained):
+    """As far as both trainers have them."""
+    theirs, ours, _, _ = trained
+    parameters = {
+        path.removeprefix(PARAMETERS_AT)
+        for path in theirs.keys() & ours.keys()
+        if path.startswith(PARAMETERS_AT)
+    }
+    differ = {
+        each for each in parameters if theirs[PARAMETERS_AT + each] != ours[PARAMETERS_AT + each]
+    }
+
+    assert len(parameters) > 80
+    assert differ == {
+        "hub_token",  # masked there although there is none
+        "restore_callback_states_from_checkpoint",  # the trainers' defaults differ
+    }
+    assert theirs["sys/tags"] == ours["sys/tags"] == ["hf"]
+    assert theirs["sys/name"] == ours["sys/name"] == "training"
+
+
+def test_a_training_has_the_checkpoint_that_transformers_callback_uploads(trained):
+    """The best one, and no other; the callback leaves the working folder's name before it."""
+    theirs, ours, _, _ = trained
+    best = "finetuning/checkpoints/best"
+    known = {"model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"}
+
+    assert {f"checkpoint-10/{name}" for name in known} <= ours[best].keys()
+    assert {f"out/checkpoint-10/{name}" for name in known} <= theirs[best].keys()
+    assert all(each.startswith("checkpoint-10/") for each in ours[best])
+
+
+def test_an_evaluation_after_the_training(trained):
+    """The callback opens the run again and has four points refused; ours are left out before."""
+    _, _, theirs, ours = trained
+
+    assert len(theirs) == 4
+    assert ours == []
