@@ -4,6 +4,7 @@ A program for an interpreter that has the `neptune` package: what to do stands o
 answers are JSON. The server is the one of NEPTUNE_API_TOKEN.
 """
 
+import base64
 import json
 import math
 import sys
@@ -30,6 +31,11 @@ PARAMETERS: dict[str, Any] = {
     "model": {"layers": 2, "drop": {"rate": 0.5}},
 }
 
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+"""An image of one pixel."""
+
 
 def loss(step: int) -> float:
     """A metric, which is no number in between."""
@@ -51,6 +57,12 @@ def write(folder: str) -> None:
     run["finetuning/texts/sample"].append("hello", step=3)
     run["finetuning/summary/best"] = 0.04
     run["sys/group_tags"].add("sweep")
+    run["finetuning/media/picture"].append(
+        neptune.types.File.from_content(PICTURE, extension="png"),
+        step=3,
+        name="picture.png",
+        description="a dot",
+    )
     for path in sorted(Path(folder).iterdir()):
         run[f"finetuning/artifacts/{path.name}"].upload_files(str(path))
     run.stop()
@@ -76,10 +88,10 @@ def _flat(prefix: str, structure: dict[str, Any]) -> list[tuple[str, Any]]:
 
 def _shown(found: Any) -> Any:
     kind = type(found).__name__
-    if kind.endswith("Series"):
+    if kind in ("FloatSeries", "StringSeries"):
         table = found.fetch_values()
         return [[step, value] for step, value in zip(table["step"], table["value"], strict=True)]
-    if kind in ("File", "FileSet", "RunState"):
+    if kind in ("File", "FileSeries", "FileSet", "RunState"):
         return kind
     value = found.fetch()
     return sorted(value) if isinstance(value, set) else value

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from bus import ArtifactReady, MetricsLogged, SummaryLogged, TextLogged, sync_run
+from bus import ArtifactReady, MediaLogged, MetricsLogged, SummaryLogged, TextLogged, sync_run
 from sinks.neptune import NeptuneSink
 from tests.servers.journals import QUICK, write_attempt
 from tests.servers.neptune import StandIn
-from tests.vendors.neptune_client import PARAMETERS, loss
+from tests.vendors.neptune_client import PARAMETERS, PICTURE, loss
 
 PROGRAM = Path(__file__).with_name("neptune_client.py")
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,10 +98,19 @@ def ours(server, tmp_path, folder):
         ArtifactReady(path=str(path), kind="file", name=path.name)
         for path in sorted(folder.iterdir())
     ]
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(PICTURE)
     run_dir = write_attempt(
         tmp_path / "run",
         [
             *metrics,
+            MediaLogged(
+                step=3,
+                key="picture",
+                path=str(picture),
+                media_type="image/png",
+                caption="a dot",
+            ),
             TextLogged(step=3, key="sample", text="hello"),
             SummaryLogged(values={"best": 0.04}),
             *files,
