@@ -70,6 +70,7 @@ class StandIn:
             connection, a number is answered instead of applying it.
         files: Artifacts by their path.
         before: Called with the name of each call, before it is answered.
+        told: Headers of the answer that is given next.
     """
 
     def __init__(self, *, old=False, serves_artifacts=True):
@@ -82,6 +83,7 @@ class StandIn:
         self.faults = defaultdict(deque)
         self.headers = []
         self.before = lambda _call: None
+        self.told = {}
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -196,7 +198,8 @@ class StandIn:
         }
         if not self.serves_artifacts:
             info["artifact_uri"] = "s3://bucket/folder"
-        self.runs[run_id] = Run(info, {each["key"]: each["value"] for each in body["tags"]})
+        tags = {each["key"]: each["value"] for each in body.get("tags", ())}
+        self.runs[run_id] = Run(info, tags)
         return {"run": self.runs[run_id].described()}
 
     def _run(self, given):
@@ -336,6 +339,8 @@ def _handler(server):
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
+            for name, value in server.told.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 
