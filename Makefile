@@ -108,6 +108,8 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/outage.py
 	@if [ -n "$$HOTLOOP_MLFLOW_PYTHON" ]; then $(BIN)/python benchmarks/mlflow.py; else \
 	    echo "no metrics into MLflow: HOTLOOP_MLFLOW_PYTHON names no interpreter with mlflow"; fi
+	@if [ -n "$$HOTLOOP_NEPTUNE_PYTHON" ]; then $(BIN)/python benchmarks/neptune.py; else \
+	    echo "nothing into Neptune: HOTLOOP_NEPTUNE_PYTHON names no interpreter with neptune"; fi
 
 .venv-peers/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peers

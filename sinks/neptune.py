@@ -116,18 +116,13 @@ class NeptuneSink(HttpSink):
 
     async def check(self) -> str:
         """Exchange the token and look for the project."""
-        project = await NeptuneServer(self.http, self._options).project()
+        project = await self._reached().project()
         return f"the server lets us in; the project {project.workspace}/{project.name} is there"
 
     async def open(self, context: SinkContext, state: State) -> State:
         """Make the run, or find it if there is one already."""
         settings = self._options
-        if settings.mode == "offline":
-            raise MisconfiguredError(
-                "NEPTUNE_MODE is offline, so the run is in its journal only",
-                fix="unset it and call `hotloop sync`",
-            )
-        self._server = NeptuneServer(self.http, settings)
+        self._server = self._reached()
         self._latest: dict[str, tuple[int | None, float]] = {}
         self._warned: set[str] = set()
         memory = Memory.model_validate(state)
@@ -195,6 +190,14 @@ class NeptuneSink(HttpSink):
         if self._files is not None:
             self._files.release()
         await super().release()
+
+    def _reached(self) -> NeptuneServer:
+        if self._options.mode == "offline":
+            raise MisconfiguredError(
+                "NEPTUNE_MODE is offline, so the run is in its journal only",
+                fix="unset it and call `hotloop sync`",
+            )
+        return NeptuneServer(self.http, self._options)
 
     async def _do(self, step: Step, batch: Batch, memory: Memory) -> None:
         if isinstance(step, Upload):

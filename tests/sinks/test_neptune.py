@@ -767,10 +767,12 @@ class TestSettings:
             NeptuneSink(api_token=TOKEN, project="team/demo")
 
     def test_offline(self, server, tmp_path, environment):
-        """Nothing is sent before somebody synchronises without it."""
+        """Nothing is sent before somebody synchronises without it, not even by a check."""
         run_dir = write_attempt(tmp_path / "run", points(3))
         environment.setenv("NEPTUNE_MODE", "offline")
         account = deliver(run_dir, server, timeout=1)
+        with pytest.raises(MisconfiguredError, match="NEPTUNE_MODE is offline"):
+            anyio.run(made(server).check)
         assert account.pending == 5
         assert server.requests == []
 
