@@ -2,8 +2,6 @@
 
 import json
 import math
-import struct
-import zlib
 from pathlib import Path
 
 import pytest
@@ -35,6 +33,7 @@ from bus._handover import PlainSink
 from sinks.wandb import WandbSink
 from tests.servers.journals import QUICK, write_attempt
 from tests.servers.wandb import KEY, Refused, StandIn
+from tests.servers.wandb_states import png
 
 
 @pytest.fixture(autouse=True)
@@ -528,7 +527,7 @@ class TestFiles:
     def test_an_image(self, server, tmp_path):
         """Stored as a file of the run, which the row refers to; the key of the account stays."""
         picture = tmp_path / "a.png"
-        picture.write_bytes(_png(3, 2))
+        picture.write_bytes(png(3, 2))
         run_dir = write_attempt(
             tmp_path / "run",
             [
@@ -786,17 +785,3 @@ class TestSettings:
 
         assert {each.get("x-wandb-username") for each in server.headers} == {"me"}
         assert {each.get("x-wandb-user-email") for each in server.headers} == {"me@example.org"}
-
-
-def _png(width, height):
-    rows = b"".join(b"\0" + b"\1\2\3" * width for _ in range(height))
-    parts = [
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(rows)),
-        (b"IEND", b""),
-    ]
-    chunks = [
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in parts
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
