@@ -25,6 +25,7 @@ from bus import (
     SummaryLogged,
     SystemMetricsLogged,
     TextLogged,
+    TrainEnded,
     list_cursors,
     sync_run,
     unheld,
@@ -199,12 +200,15 @@ class TestRows:
         run_dir = write_attempt(
             tmp_path / "run",
             [
-                MetricsLogged(step=4, metrics={"eval_loss": 0.5}),
-                Evaluated(step=4, metrics={"eval_loss": 0.5, "f1": 0.25}, dataset="squad"),
+                MetricsLogged(step=4, metrics={"eval_loss": 0.5, "epoch": 1.0}),
+                Evaluated(
+                    step=4, metrics={"eval_loss": 0.5, "epoch": 1.0, "f1": 0.25}, dataset="squad"
+                ),
             ],
         )
         deliver(run_dir, server)
 
+        assert len(server.run.history) == 2
         assert server.run.series("eval_loss") == [(4, 0.5)]
         assert server.run.series("eval/squad/f1") == [(4, 0.25)]
 
@@ -213,7 +217,9 @@ class TestRows:
         metrics = [
             MetricsLogged(step=1, metrics={"loss": 1.0, "epoch": 0.5}),
             MetricsLogged(step=1, metrics={"eval_loss": 2.0}),
+            Evaluated(step=1, metrics={"eval_loss": 2.0, "epoch": 0.5}),
             MetricsLogged(step=1, metrics={"train_loss": 3.0, "epoch": 1.0}),
+            TrainEnded(step=1, metrics={"train_loss": 3.0, "epoch": 1.0}),
         ]
         run_dir = write_attempt(tmp_path / "run", metrics)
         deliver(run_dir, server, rewrite=True)
@@ -226,6 +232,7 @@ class TestRows:
             {"train/epoch": 1.0},
         ]
         assert server.run.summary["train_loss"] == 3.0
+        assert "epoch" not in server.run.summary
 
     def test_texts_histograms_console_and_machine(self, server, tmp_path):
         """Rows, lines of the console, rows of system metrics."""

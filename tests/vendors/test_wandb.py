@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,11 @@ def folder(tmp_path):
 
 def call_theirs(server, folder, *arguments):
     """Run the script with W&B's own client."""
+    run_python(server, folder, [str(SCRIPT), str(folder), *arguments])
+
+
+def run_python(server, folder, arguments, **more):
+    """Run that interpreter, with settings for the stand-in."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
     own = {
         "WANDB_BASE_URL": server.url,
@@ -74,8 +80,8 @@ def call_theirs(server, folder, *arguments):
     }
     (folder / "DIR").mkdir(exist_ok=True)
     done = subprocess.run(  # noqa: S603 - our own arguments
-        [PYTHON, str(SCRIPT), str(folder), *arguments],
-        env={**kept, **own, "HOME": str(folder), "PYTHONWARNINGS": "ignore"},
+        [PYTHON, *arguments],
+        env={**kept, **own, **more, "HOME": str(folder), "PYTHONWARNINGS": "ignore"},
         cwd=folder,
         capture_output=True,
         text=True,
@@ -83,6 +89,7 @@ def call_theirs(server, folder, *arguments):
         timeout=100,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def log_ours(server, folder):
@@ -164,3 +171,76 @@ def test_each_goes_on_with_the_others_run(server, folder):
 
 def _point(step):
     return MetricsLogged(step=step, metrics={"loss": float(step)})
+
+
+TIMES = re.compile(r"runtime|per_second")
+OTHERWISE = {
+    "report_to",  # the script gives ours a sink
+    "hub_token",  # upstream writes a word in its place
+    "restore_callback_states_from_checkpoint",  # ours does by default
+}
+"""Parameters that have other values."""
+
+
+def test_a_training_beside_upstreams_callback(server, tmp_path):
+    """The same script under both trainers: keys, values, steps, summary and parameters are equal.
+
+    Differs: numbers that measure time; `base_model` is not there, and `final_model` is an alias of
+    the last checkpoint and no copy of it; the run is named after its folder; see `OTHERWISE`.
+    """
+    look = "import importlib.util; print(importlib.util.find_spec('transformers') is not None)"
+    if "True" not in run_python(server, tmp_path, ["-c", look]):
+        pytest.skip("that interpreter has no transformers package")
+    for library in ("transformers", "hotloop"):
+        run_python(
+            server,
+            tmp_path,
+            ["-m", "tests.vendors.wandb_trainer_script", library],
+            PYTHONPATH=str(Path(__file__).parents[2]),
+            WANDB_RUN_ID=library,
+            WANDB_PROJECT="p",
+            WANDB_CONSOLE="off",
+            WANDB_LOG_MODEL="checkpoint",
+            HOTLOOP_WANDB_REWRITE="1",
+        )
+    their, ours = server.runs.values()
+
+    assert untimed_columns(ours) == untimed_columns(their)
+    assert [row[AXIS] for row in ours.history] == [row[AXIS] for row in their.history]
+    expected = untimed_numbers(their)
+    assert untimed_numbers(ours) == pytest.approx(expected)
+    both = [config(run) for run in (ours, their)]
+    common = (both[0].keys() & both[1].keys()) - OTHERWISE
+    assert len(common) > 50
+    assert {key: both[0][key] for key in common} == {key: both[1][key] for key in common}
+    assert ours.config["_wandb"]["value"]["m"] == their.config["_wandb"]["value"]["m"]
+    assert ending(ours) == ending(their)
+    assert [each["aliases"] for each in versions(server, "hotloop")] == [
+        {"epoch_0.4", "checkpoint_global_step_4"},
+        {"epoch_0.8", "checkpoint_global_step_8", "final_model", "latest"},
+    ]
+    saved = [each["aliases"] for each in versions(server, "transformers")]
+    assert saved == [
+        {"base_model"},
+        {"epoch_0.4", "checkpoint_global_step_4"},
+        {"epoch_0.8", "checkpoint_global_step_8"},
+        {"final_model", "latest"},
+    ]
+
+
+def untimed_columns(run):
+    """What is not about time, by key."""
+    return {
+        key: [value for _, value in points]
+        for key, points in columns(run).items()
+        if not TIMES.search(key)
+    }
+
+
+def untimed_numbers(run):
+    return {key: float(each) for key, each in summary(run).items() if not TIMES.search(key)}
+
+
+def versions(server, run_id):
+    """The versions of a run's model, in order."""
+    return [each for each in server.artifacts if each["name"] == f"model-{run_id}"]
