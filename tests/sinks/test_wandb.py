@@ -474,6 +474,18 @@ class TestFiles:
             assert each["metadata"]["f1"] == 0.5
             assert "local_path" not in json.dumps(each["manifest"])
 
+    def test_a_checkpoint_that_took_its_time(self, server, tmp_path, events):
+        """Numbers of later steps are not said to be its own; its epoch follows from them."""
+        first, saved, *_ = events
+        later = [MetricsLogged(step=n, metrics={"loss": 9.0, "epoch": n / 3}) for n in (2, 3)]
+        run_dir = write_attempt(tmp_path / "run", [first, *later, saved])
+        deliver(run_dir, server, log_model="checkpoint")
+
+        (artifact,) = server.artifacts
+        assert {"epoch_0.33", "checkpoint_global_step_1"} < artifact["aliases"]
+        metadata = {"f1": 0.5, "train/global_step": 1, "epoch": pytest.approx(1 / 3)}
+        assert artifact["metadata"] == metadata
+
     def test_the_same_content_is_no_new_version(self, server, tmp_path):
         """And what the server has is not sent again, nor after a lost answer."""
         for name in ("one", "two"):
