@@ -1,5 +1,6 @@
 """What the W&B sink sends, and what it makes of an unkind server; against a strict stand-in."""
 
+import base64
 import json
 import math
 from pathlib import Path
@@ -31,6 +32,7 @@ from bus import (
     unheld,
 )
 from bus._handover import PlainSink
+from sinks.testing import ScriptedServer, echo, redirect
 from sinks.wandb import WandbSink
 from tests.servers.journals import QUICK, write_attempt
 from tests.servers.wandb import KEY, Refused, StandIn
@@ -804,3 +806,43 @@ class TestSettings:
 
         assert {each.get("x-wandb-username") for each in server.headers} == {"me"}
         assert {each.get("x-wandb-user-email") for each in server.headers} == {"me@example.org"}
+
+
+def _by_variable(environment, _home):
+    environment.setenv("WANDB_API_KEY", KEY)
+
+
+def _by_netrc(_environment, home):
+    (home / ".netrc").write_text(f"machine 127.0.0.1 login user password {KEY}\n")
+
+
+def _by_settings_file(_environment, home):
+    (home / "wandb").mkdir()
+    (home / "wandb" / "settings").write_text(f"[default]\napi_key = {KEY}\n")
+
+
+class TestSecrets:
+    """A planted key is shown to the server and to nobody else."""
+
+    @pytest.mark.parametrize("plant", [_by_variable, _by_netrc, _by_settings_file])
+    @pytest.mark.parametrize("code", [307, 400, 401, 500])
+    def test_the_key(self, tmp_path, environment, caplog, plant, code):
+        """Not in files, logs, accounts or reprs, nor where a redirect leads."""
+        plant(environment, tmp_path)
+        run_dir = write_attempt(tmp_path / "runs" / "run", points(2))
+        with ScriptedServer() as server, ScriptedServer() as elsewhere:
+            server.always = redirect(elsewhere.url, code) if code < 400 else echo(code)
+            sink = WandbSink(base_url=server.url)
+            with caplog.at_level("DEBUG"):
+                accounts = sync_run(run_dir, [sink], pace=QUICK, timeout=0.4)
+            heard = [request.headers.get("authorization") for request in server.requests]
+            said = [repr(request) for request in elsewhere.requests]
+
+        encoded = base64.b64encode(f"api:{KEY}".encode()).decode()
+        assert set(heard) == {f"Basic {encoded}"}
+        said += [repr(accounts), repr(sink), repr(sink.settings), str(sink.settings)]
+        said += [caplog.handler.format(each) for each in caplog.records]
+        said += [each.read_text() for each in run_dir.rglob("*") if each.is_file()]
+        for text in said:
+            assert KEY not in text
+            assert encoded not in text
