@@ -18,9 +18,9 @@ from pathlib import Path
 
 from _facts import describe, load
 from _report import microseconds, table, write
-from tests.vendors.clearml_server import token
 
 from tests.servers import clearml, comet, neptune, wandb
+from tests.vendors.clearml_server import token
 
 CASE = Path(__file__).with_name("_trackers_case.py")
 SERVICES = ("wandb", "comet", "neptune", "clearml")

@@ -1,6 +1,5 @@
 """Servers that do as they are told, and the plainest sink there is."""
 
-import os
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -9,6 +8,7 @@ from pydantic import SecretStr
 from bus import Batch, State
 from sinks import HttpSettings, HttpSink
 from sinks.testing import ScriptedServer
+from tests.servers.wandb_states import clear_environment
 
 KEY = "key-0123456789"
 
@@ -59,9 +59,5 @@ async def sink(server, anyio_backend):
 @pytest.fixture
 def wandb_environment(monkeypatch, tmp_path):
     """Without the W&B settings of whoever runs the tests."""
-    for name in [each for each in os.environ if each.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.delenv("NETRC", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    clear_environment(monkeypatch, tmp_path)
     return monkeypatch
