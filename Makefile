@@ -13,7 +13,7 @@ PARALLEL ?= -n 3
 help:
 	@echo "make demo         train a small language model and open-able report in 2 to 4 minutes"
 	@echo "make test         the tests"
-	@echo "make test-vendors beside the real MLflow, TensorBoard and Transformers, installed apart"
+	@echo "make test-vendors beside the real MLflow, TensorBoard, Comet's client and Transformers, installed apart"
 	@echo "make check        linters, type checkers, import contracts"
 	@echo "make coverage     the tests with branch coverage"
 	@echo "make wheel-test   build the wheel and try it in an empty folder"
@@ -60,6 +60,7 @@ test: $(VENV)/.test
 
 # With an interpreter named, no test can skip for want of a package: it fails.
 test-vendors: $(VENV)/.test .venv-vendors/.installed
+	HOTLOOP_COMET_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
 	HOTLOOP_MLFLOW_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
 	HOTLOOP_TENSORBOARD_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
 	HOTLOOP_HF_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
