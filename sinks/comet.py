@@ -111,11 +111,6 @@ class CometSink(HttpSink):
     async def open(self, context: SinkContext, state: State) -> State:
         """Make the experiment, or find it if there is one already."""
         settings = self._options
-        if settings.offline:
-            raise MisconfiguredError(
-                "COMET_START_ONLINE or COMET_MODE says offline: nothing is sent",
-                fix="unset it for `hotloop sync`, which delivers the journal",
-            )
         self._context = context
         self._server = self._reached()
         self._latest: Latest = {}
@@ -197,6 +192,11 @@ class CometSink(HttpSink):
 
     def _reached(self) -> CometServer:
         settings = self._options
+        if settings.offline:
+            raise MisconfiguredError(
+                "COMET_START_ONLINE or COMET_MODE says offline: nothing is sent",
+                fix="unset it for `hotloop sync`, which delivers the journal",
+            )
         key = settings.api_key.get_secret_value()
         return CometServer(self.http, settings.root, settings.clientlib, key)
 

@@ -11,7 +11,6 @@ from sinks.comet import CometSink
 from tests.servers.comet import KEY, StandIn
 from tests.sinks.kill_trials import ATTEMPTS, Destination, Trials, Victim, run_kill_trials, steps_of
 
-
 BATCH: Final = 100
 
 

@@ -6,7 +6,7 @@ import json
 import anyio
 import pytest
 
-from bus import MisconfiguredError, NotConfiguredError
+from bus import MessageLogged, MisconfiguredError, NotConfiguredError
 from bus._handover import PlainSink
 from sinks.comet import CometSink
 from tests.servers.comet import KEY, Refused, StandIn
@@ -191,17 +191,19 @@ class TestModes:
     """Whether an experiment may be there."""
 
     def test_get_goes_on_with_one(self, server, tmp_path):
-        """And with nothing else: it is not made."""
-        run_dir = write_attempt(tmp_path / "run", points(2))
+        """And with nothing else: it is not made. Its console lines stay."""
+        run_dir = write_attempt(tmp_path / "run", [*points(2), MessageLogged(text="two")])
         account = deliver(run_dir, server, mode="get", experiment_key=EXPERIMENT)
         assert account.status == "suspended"
         assert "check COMET_EXPERIMENT_KEY" in account.reason
         assert server.experiments == {}
 
-        deliver(write_attempt(tmp_path / "first", points(2)), server, experiment_key=EXPERIMENT)
+        first = write_attempt(tmp_path / "first", [*points(2), MessageLogged(text="one")])
+        deliver(first, server, experiment_key=EXPERIMENT)
         account = deliver(run_dir, server, mode="get", experiment_key=EXPERIMENT)
         assert account.complete
         assert len(server.experiment.points) == 4
+        assert server.experiment.lines == {0: ("one\n", False), 1: ("two\n", False)}
 
     def test_create_makes_one(self, server, tmp_path):
         """Of another's key it is told; an answer that was lost is no other's."""
@@ -221,6 +223,8 @@ class TestModes:
         account = deliver(run_dir, server, online=False)
         assert account.status == "suspended"
         assert "hotloop sync" in account.reason
+        with pytest.raises(MisconfiguredError, match="offline"):
+            checked(api_key=KEY, url_override=server.url, mode="offline")
         assert server.requests == []
 
         assert deliver(run_dir, server).complete
