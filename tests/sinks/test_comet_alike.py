@@ -22,6 +22,9 @@ from tests.waiting import eventually
 METRIC = "batch/logger/experiment/metric"
 
 
+pytestmark = pytest.mark.usefixtures("no_comet")
+
+
 @pytest.fixture
 def theirs():
     with StandIn() as server:

@@ -14,24 +14,12 @@ from tests.servers.comet_runs import deliver, points
 from tests.servers.journals import write_attempt
 
 EXPERIMENT = "e" * 32
-VARIABLES = (
-    *("COMET_API_KEY", "COMET_WORKSPACE", "COMET_PROJECT_NAME", "COMET_URL_OVERRIDE"),
-    *("COMET_EXPERIMENT_KEY", "COMET_MODE", "COMET_START_MODE", "COMET_START_ONLINE"),
-    *("COMET_START_EXPERIMENT_NAME", "COMET_START_EXPERIMENT_TAGS", "COMET_LOG_ASSETS"),
-    *("COMET_CONFIG", "COMET_INTERNAL_CHECK_TLS_CERTIFICATE", "COMET_LOG_OTHER_TEAM"),
-    *("COMET_ALLOW_HEADER_NAME", "COMET_ALLOW_HEADER_VALUE"),
-)
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch, tmp_path):
+def environment(no_comet, monkeypatch):
     """Without settings of whoever runs the tests."""
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "home").mkdir()
-    (tmp_path / "here").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path / "here")
+    del no_comet
     return monkeypatch
 
 
