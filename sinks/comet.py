@@ -59,7 +59,7 @@ class CometSink(HttpSink):
     are an "other" and a text. Histograms, for which this sink has no form, stay in the journal.
 
     Checkpoints and other files are uploaded as `log_assets` says, while the metrics behind them
-    wait.
+    wait. With `rest` only Comet's documented interface is used, which is slower and knows less.
     """
 
     name: ClassVar[str] = "comet"
@@ -78,6 +78,7 @@ class CometSink(HttpSink):
 
     _experiment: RemoteExperiment | None = None
     _assets: Assets | None = None
+    _latest: Latest = {}  # noqa: RUF012 - replaced, never changed
     _interval: float = 10.0
     _asked: bool = False
     _throttled: bool = False
@@ -115,7 +116,6 @@ class CometSink(HttpSink):
         settings = self._options
         self._context = context
         self._server = self._reached()
-        self._latest: Latest = {}
         memory = Memory.model_validate(state)
         goes_on = memory.experiment_key is not None
         key = memory.experiment_key or settings.experiment_key or _key_of(context.run_id)
@@ -230,7 +230,9 @@ class CometSink(HttpSink):
         """Send what a few records mean; the memory holds them afterwards."""
         acknowledged = memory.model_copy(deep=True)
         stretch = Stretch(place_of(records[0]))
-        translation = Translation(stretch, memory, self._latest, self._options, self._context.name)
+        # A copy, so that another try of these records means the same.
+        latest = self._latest.copy()
+        translation = Translation(stretch, memory, latest, self._options, self._context.name)
         for index, record in enumerate(records):
             if index % _SLICE == _SLICE - 1:
                 await checkpoint()
@@ -243,6 +245,7 @@ class CometSink(HttpSink):
             await batch.commit(0, acknowledged.state())
 
         await self._send(stretch, memory, note)
+        self._latest = latest
         memory.under_way, memory.done = "", 0
         if records[-1].event.type == "run_ended":
             memory.waiting = {}
