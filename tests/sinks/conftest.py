@@ -1,6 +1,8 @@
 """Servers that do as they are told, and the plainest sink there is."""
 
+import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -61,3 +63,15 @@ def wandb_environment(monkeypatch, tmp_path):
     """Without the W&B settings of whoever runs the tests."""
     clear_environment(monkeypatch, tmp_path)
     return monkeypatch
+
+
+@pytest.fixture
+def no_comet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Without the settings for Comet of whoever runs the tests; in a folder that is empty."""
+    for name in [each for each in os.environ if each.startswith(("COMET_", "HOTLOOP_COMET_"))]:
+        monkeypatch.delenv(name)
+    for folder in ("home", "here"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path
