@@ -8,6 +8,7 @@ import json
 import math
 import posixpath
 import re
+import ssl
 import threading
 import uuid
 from collections import defaultdict, deque
@@ -88,6 +89,13 @@ class StandIn:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def secure(self, certificate):
+        """Speak TLS, with a certificate and its key in one file; called before serving."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = self.url.replace("http://", "https://")
 
     def __enter__(self):
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
