@@ -15,6 +15,8 @@ from tests.servers.journals import QUICK, write_attempt
 from tests.vendors.mlflow_server import READER
 
 PYTHON = os.environ.get("HOTLOOP_DAGSHUB_PYTHON")
+HF_PYTHON = os.environ.get("HOTLOOP_HF_PYTHON")
+ROOT = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,8 +38,14 @@ def _environment(monkeypatch, tmp_path):
 
 def start(server, program, *arguments):
     """Run a program of this folder where the clients are; the last line it printed."""
+    return run(server, [PYTHON, str(Path(__file__).with_name(program)), *arguments])
+
+
+def run(server, command, **variables):
+    """Run a command as somebody who has an account; the last line it printed."""
     environment = {
         **os.environ,
+        **variables,
         "DAGSHUB_CLIENT_HOST": server.url,
         "DAGSHUB_USER_TOKEN": TOKEN,
         "DAGSHUB_QUIET": "1",
@@ -48,7 +56,7 @@ def start(server, program, *arguments):
         "PYTHONWARNINGS": "ignore",
     }
     done = subprocess.run(  # noqa: S603 - our own programs
-        [PYTHON, str(Path(__file__).with_name(program)), *arguments],
+        command,
         capture_output=True,
         check=False,
         timeout=150,
@@ -132,3 +140,49 @@ def test_mlflows_client_reads_our_run(output, tmp_path):
     assert steps == [*range(1, 27), 3]
     assert found["metrics"]["loss"][25][1] == "nan"
     assert found["tags"]["hotloop.outcome"] == "finished"
+
+
+@pytest.mark.skipif(HF_PYTHON is None, reason="needs Transformers: set HOTLOOP_HF_PYTHON")
+def test_upstreams_callback_and_our_sink_leave_the_same(tmp_path):
+    """One script under Transformers' trainer and ours, both with `report_to=["dagshub"]`.
+
+    Intended differences: parameters that only one of the trainers has, times that were measured,
+    and what each trainer's checkpoints hold beside the model; a summary names the run. The run
+    ends through ours, and upstream's only because MLflow's client does so at exit.
+    """
+    where = [PYTHON, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    found = {}
+    for library in ("transformers", "hotloop"):
+        with StandIn() as server:
+            packages = run(server, where)
+            program = ("-m", "tests.vendors.dagshub_trainer", library, packages)
+            run(
+                server,
+                [HF_PYTHON, *program, str(tmp_path / library)],
+                PYTHONPATH=str(ROOT),
+                MLFLOW_TRACKING_URI=server.tracking_uri,
+                MLFLOW_EXPERIMENT_NAME="vendors",
+                HF_DAGSHUB_LOG_ARTIFACTS="1",
+            )
+        found[library] = server
+    theirs, ours = found["transformers"], found["hotloop"]
+
+    keys = {key for key, *_ in theirs.run.points}
+    assert {key for key, *_ in ours.run.points} == keys
+    for key in keys:
+        measured = key.endswith(("_runtime", "_per_second"))
+        expected = theirs.run.series(key)
+        if measured:
+            assert [step for step, _ in ours.run.series(key)] == [step for step, _ in expected]
+        else:
+            assert ours.run.series(key) == [(n, pytest.approx(each)) for n, each in expected]
+    both = ours.run.params.keys() & theirs.run.params.keys()
+    assert len(both) > 90
+    assert {key for key in both if ours.run.params[key] != theirs.run.params[key]} == {
+        *("hub_token", "output_dir", "restore_callback_states_from_checkpoint"),
+    }
+    assert ours.run.info["run_name"] == theirs.run.info["run_name"] == "hf"
+    assert ours.run.info["status"] == theirs.run.info["status"] == "FINISHED"
+    models = [f"artifacts/checkpoint-{n}/model.safetensors" for n in (10, 20, 25)]
+    assert set(models) <= ours.branches["main"].files.keys() & theirs.branches["main"].files.keys()
+    assert len(ours.branches["main"].commits) == len(theirs.branches["main"].commits) == 3
