@@ -327,10 +327,13 @@ class Sink(ABC):
 def _problems(error: ValidationError, settings: type[SinkSettings]) -> list[str]:
     """What is wrong with settings, without any value of them."""
     prefix = str(settings.model_config.get("env_prefix", ""))
+    aliases = {info.validation_alias: name for name, info in settings.model_fields.items()}
     found: list[str] = []
     for each in error.errors(include_input=False, include_context=False, include_url=False):
-        field = ".".join(str(part) for part in each["loc"])
-        where = f"{field} (or the environment variable {(prefix + field).upper()})"
+        place = ".".join(str(part) for part in each["loc"])
+        field = aliases.get(place)
+        variable = f"{prefix}{place}".upper() if field is None else place
+        where = f"{field or place} (or the environment variable {variable})"
         found.append(f"set {where}" if each["type"] == "missing" else f"{where}: {each['msg']}")
     return found
 

@@ -1,5 +1,6 @@
 """Servers that do as they are told, and the plainest sink there is."""
 
+import os
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -53,3 +54,14 @@ async def sink(server, anyio_backend):
     sink = PlainSink(url=server.url, timeout=2.0, connect_timeout=1.0, read_timeout=1.0)
     yield sink
     await sink.release()
+
+
+@pytest.fixture
+def wandb_environment(monkeypatch, tmp_path):
+    """Without the W&B settings of whoever runs the tests."""
+    for name in [each for each in os.environ if each.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("NETRC", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    return monkeypatch

@@ -29,6 +29,8 @@ from bus import (
     resend_dead,
     sync_run,
 )
+from sinks.clearml import ClearmlSink
+from sinks.comet import CometSink
 from sinks.mlflow import MlflowSink
 from sinks.testing import (
     Action,
@@ -58,8 +60,12 @@ def _by_environment(kind: type[Sink], variable: str, value: str = "{key}") -> Pl
         patch.setenv(variable, value.format(key=KEY, url=url, host=url.removeprefix("http://")))
         if kind is PostSink:
             patch.setenv("POST_SINK_URL", f"{url}/")
+        if kind is ClearmlSink:
+            patch.setenv("CLEARML_API_HOST", url)
         if kind is MlflowSink and variable != "MLFLOW_TRACKING_URI":
             patch.setenv("MLFLOW_TRACKING_URI", url)
+        if kind is CometSink:
+            patch.setenv("COMET_URL_OVERRIDE", url)
         return kind()
 
     return plant
@@ -72,6 +78,22 @@ def _mlflow_by_file(patch: pytest.MonkeyPatch, home: Path, url: str) -> Sink:
     )
     patch.setenv("HOME", str(home))
     return MlflowSink(tracking_uri=url)
+
+
+def _comet_by_file(patch: pytest.MonkeyPatch, home: Path, url: str) -> Sink:
+    home.mkdir(parents=True)
+    (home / ".comet.config").write_text(f"[comet]\napi_key = {KEY}\n")
+    patch.setenv("HOME", str(home))
+    return CometSink(url_override=url)
+
+
+def _clearml_by_file(patch: pytest.MonkeyPatch, home: Path, url: str) -> Sink:
+    home.mkdir(parents=True)
+    (home / "clearml.conf").write_text(
+        f'api {{ api_server: {url}\ncredentials {{"access_key": "me", "secret_key": "{KEY}"}} }}'
+    )
+    patch.setenv("HOME", str(home))
+    return ClearmlSink()
 
 
 PLANTS: Final[dict[str, Plant]] = {
@@ -92,6 +114,13 @@ PLANTS: Final[dict[str, Plant]] = {
         MlflowSink, "MLFLOW_TRACKING_URI", "http://somebody:{key}@{host}"
     ),
     "mlflow by file": _mlflow_by_file,
+    "comet by environment": _by_environment(CometSink, "COMET_API_KEY"),
+    "comet by file": _comet_by_file,
+    "clearml by argument": lambda _patch, _home, url: ClearmlSink(
+        api_host=url, api_access_key=KEY, api_secret_key=KEY
+    ),
+    "clearml by environment": _by_environment(ClearmlSink, "CLEARML_AUTH_TOKEN"),
+    "clearml by file": _clearml_by_file,
 }
 
 

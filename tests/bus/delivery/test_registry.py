@@ -57,6 +57,16 @@ def test_names_resolve(registry):
     assert registry.make("none") == registry.make(None) == ([], [])
 
 
+def test_names_of_transformers_resolve(registry):
+    """`comet_ml` is `comet`, unless somebody has a sink of that very name."""
+    registry.register("comet", ScriptedSink)
+    assert registry.load("comet_ml") is ScriptedSink
+    assert registry.look("comet_ml").readiness == "ready"
+    assert "comet_ml" not in registry.names()
+    registry.register("comet_ml", KeyedSink)
+    assert registry.load("comet_ml") is KeyedSink
+
+
 def test_an_unknown_name_lists_the_known(registry):
     """The message helps with a typing error."""
     with pytest.raises(UnknownSinkError, match=r"no sink 'scriptd'.*keyed.*scripted"):

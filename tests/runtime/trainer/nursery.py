@@ -79,7 +79,7 @@ class Nursery:
     def fork(self, line: str) -> int:
         """Start a child, the one before it having ended; return its number."""
         self._stdin.write(f"{line}\n".encode())
-        return int((self.lines.next(20) or "").removeprefix("pid "))
+        return int((self.lines.next(60) or "").removeprefix("pid "))
 
 
 @contextlib.contextmanager
