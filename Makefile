@@ -13,7 +13,8 @@ PARALLEL ?= -n 3
 help:
 	@echo "make demo         train a small language model and open-able report in 2 to 4 minutes"
 	@echo "make test         the tests"
-	@echo "make test-vendors beside the real MLflow, TensorBoard and Transformers, installed apart"
+	@echo "make test-vendors beside the real MLflow, DagsHub, Azure ML, TensorBoard and Transformers"
+	@echo "                  clients, installed apart"
 	@echo "make check        linters, type checkers, import contracts"
 	@echo "make coverage     the tests with branch coverage"
 	@echo "make wheel-test   build the wheel and try it in an empty folder"
@@ -61,6 +62,8 @@ test: $(VENV)/.test
 # With an interpreter named, no test can skip for want of a package: it fails.
 test-vendors: $(VENV)/.test .venv-vendors/.installed
 	HOTLOOP_MLFLOW_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
+	HOTLOOP_DAGSHUB_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
+	HOTLOOP_AZUREML_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
 	HOTLOOP_TENSORBOARD_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
 	HOTLOOP_HF_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
 	    $(BIN)/python -m pytest tests/vendors tests/sinks/test_tensorboard.py tests/sinks/test_files.py
