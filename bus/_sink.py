@@ -330,11 +330,15 @@ def _problems(error: ValidationError, settings: type[SinkSettings]) -> list[str]
     aliases = {info.validation_alias: name for name, info in settings.model_fields.items()}
     found: list[str] = []
     for each in error.errors(include_input=False, include_context=False, include_url=False):
+        said = each["msg"].removeprefix("Value error, ")
+        if not each["loc"]:  # of several settings together, which it names itself
+            found.append(said)
+            continue
         place = ".".join(str(part) for part in each["loc"])
         field = aliases.get(place)
         variable = f"{prefix}{place}".upper() if field is None else place
         where = f"{field or place} (or the environment variable {variable})"
-        found.append(f"set {where}" if each["type"] == "missing" else f"{where}: {each['msg']}")
+        found.append(f"set {where}" if each["type"] == "missing" else f"{where}: {said}")
     return found
 
 

@@ -4,9 +4,10 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Self
 
 import pytest
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from bus import (
     Batch,
@@ -34,6 +35,12 @@ class KeyedSink(Sink):
 
         api_key: SecretStr
         size: int = Field(default=1, ge=1)
+
+        @model_validator(mode="after")
+        def _sized(self) -> Self:
+            if self.size > 9 and not self.api_key.get_secret_value().startswith("big"):
+                raise ValueError("a size over 9 needs a big key")
+            return self
 
     async def write(self, batch: Batch, state: State) -> State:
         del batch
@@ -93,6 +100,13 @@ def test_settings_errors_never_quote_a_value(monkeypatch):
         KeyedSink()
     assert "KEYED_SIZE" in str(caught.value)
     assert "sk-planted-secret" not in str(caught.value)
+
+
+def test_settings_that_do_not_go_together_are_told_as_their_check_tells_it(monkeypatch):
+    """No variable is named that is none."""
+    monkeypatch.setenv("KEYED_API_KEY", "k")
+    with pytest.raises(NotConfiguredError, match=r"configured: a size over 9 needs.*key\. Get"):
+        KeyedSink(size=10)
 
 
 def test_arguments_beat_the_environment(monkeypatch):
