@@ -8,21 +8,21 @@ TORCH := $(shell cat constraints.txt)
 # Most tests wait for processes, sockets and time, so more of them than cores get on together.
 PARALLEL ?= -n 3
 
-.PHONY: demo test test-vendors check coverage wheel-test soak bench bench-peers bench-trainer docs format clean help
+.PHONY: demo test test-vendors check coverage wheel-test soak bench bench-peers bench-trainer bench-trackers docs format clean help
 
 help:
 	@echo "make demo         train a small language model and open-able report in 2 to 4 minutes"
 	@echo "make test         the tests"
-	@echo "make test-vendors beside the real ClearML, MLflow, TensorBoard, Transformers, installed apart"
+	@echo "make test-vendors beside the real clients, servers and trainers, installed apart"
 	@echo "make check        linters, type checkers, import contracts"
 	@echo "make coverage     the tests with branch coverage"
 	@echo "make wheel-test   build the wheel and try it in an empty folder"
 	@echo "make soak         the long counts: random SIGKILLs, many seeds"
 	@echo "make bench        publish latency, step cost, an outage"
 	@echo "                  (both with a real MLflow server if HOTLOOP_MLFLOW_PYTHON names its Python)"
-	@echo "                  (and into ClearML's stand-in if HOTLOOP_CLEARML_PYTHON does)"
 	@echo "make bench-peers  publish latency beside other trackers' clients, TensorBoard's writers"
 	@echo "make bench-trainer  a training step beside Transformers' and Lightning's trainers"
+	@echo "make bench-trackers what metrics cost with our sinks and with the services' own clients"
 	@echo "make docs         the tables of docs/sinks.md anew"
 
 $(BIN)/python:
@@ -59,12 +59,11 @@ test: $(VENV)/.test
 	.venv-vendors/bin/python -m pip install --quiet --constraint constraints.txt --editable . --group vendors
 	@touch $@
 
+VENDORS := AZUREML CLEARML COMET DAGSHUB HF MLFLOW NEPTUNE TENSORBOARD WANDB
+
 # With an interpreter named, no test can skip for want of a package: it fails.
 test-vendors: $(VENV)/.test .venv-vendors/.installed
-	HOTLOOP_CLEARML_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
-	HOTLOOP_MLFLOW_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
-	HOTLOOP_TENSORBOARD_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
-	HOTLOOP_HF_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
+	env $(VENDORS:%=HOTLOOP_%_PYTHON=$(CURDIR)/.venv-vendors/bin/python) \
 	    $(BIN)/python -m pytest tests/vendors tests/sinks/test_tensorboard.py tests/sinks/test_files.py
 
 docs: $(VENV)/.base
@@ -109,8 +108,6 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/outage.py
 	@if [ -n "$$HOTLOOP_MLFLOW_PYTHON" ]; then $(BIN)/python benchmarks/mlflow.py; else \
 	    echo "no metrics into MLflow: HOTLOOP_MLFLOW_PYTHON names no interpreter with mlflow"; fi
-	@if [ -n "$$HOTLOOP_CLEARML_PYTHON" ]; then $(BIN)/python benchmarks/clearml.py; else \
-	    echo "nothing into ClearML: HOTLOOP_CLEARML_PYTHON names no interpreter with clearml"; fi
 
 .venv-peers/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peers
@@ -132,6 +129,9 @@ bench-peers: .venv-peers/.installed
 
 bench-trainer: .venv-trainers/.installed
 	.venv-trainers/bin/python benchmarks/trainer.py
+
+bench-trackers: .venv-vendors/.installed
+	.venv-vendors/bin/python benchmarks/trackers.py
 
 clean:
 	rm -rf $(VENV) .venv-peers .venv-vendors .venv-trainers dist build .coverage .coverage.* htmlcov
