@@ -28,6 +28,7 @@ from bus import (
     TextLogged,
     TrainEnded,
     list_cursors,
+    resend_dead,
     sync_run,
     unheld,
 )
@@ -583,6 +584,21 @@ class TestRefusals:
         assert [step for step, _ in server.run.series("loss")] == [*range(7), *range(8, 20)]
         assert [row["_step"] for row in server.run.history] == list(range(19))
         assert server.run.exitcode == 0
+
+    def test_a_dead_letter_that_is_sent_again(self, server, tmp_path):
+        """Its row comes last, also after a resume that has trained beyond it; the end stays."""
+        server.refuses = '\\"loss\\":7.0'
+        run_dir = write_attempt(tmp_path / "run", points(20), outcome=None)
+        deliver(run_dir, server)
+        write_attempt(run_dir, points(12, first=18), attempt=2, from_step=17)
+        deliver(run_dir, server)
+        server.refuses = None
+        sink = SmallBatches(base_url=server.url, api_key=KEY)
+        assert resend_dead(run_dir, sink) == (1, 0)
+
+        assert server.run.series("loss")[-1] == (7, 7.0)
+        assert sorted(step for step, _ in server.run.series("loss")) == list(range(30))
+        assert (server.run.complete, server.run.exitcode) == (True, 0)
 
     @pytest.mark.parametrize(
         ("status", "headers", "kind"),
