@@ -13,7 +13,7 @@ reads metadata and never imports a vendor's library.
 import importlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Final, Literal, TypeAlias
 
@@ -24,6 +24,9 @@ GROUP: Final = "hotloop.sinks"
 
 Readiness: TypeAlias = Literal["missing", "not configured", "ready"]
 ReportTo: TypeAlias = "str | Sink | Sequence[str | Sink] | None"
+
+_UPSTREAM: Final = {"comet_ml": "comet"}
+"""What Transformers' `report_to` calls a destination that has another name here."""
 
 _REQUIREMENT: Final = re.compile(r"\s*([A-Za-z0-9._-]+)")
 _EXTRA: Final = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
@@ -100,12 +103,13 @@ class SinkRegistry:
         return sorted({*self._registered, *self._offered()})
 
     def load(self, name: str) -> type[Sink]:
-        """The class of a sink.
+        """The class of a sink; `comet_ml`, as Transformers says, is `comet`.
 
         Raises:
             UnknownSinkError: There is none of that name.
             MissingPackageError: It needs packages that are not installed.
         """
+        name = self._here(name)
         registered = self._registered.get(name)
         if isinstance(registered, type):
             return registered
@@ -126,6 +130,7 @@ class SinkRegistry:
 
     def look(self, name: str) -> SinkInfo:
         """Whether a sink can be used, and what to do if not."""
+        name = self._here(name)
         offered = self._offered().get(name)
         registered = self._registered.get(name)
         if isinstance(registered, type):
@@ -161,11 +166,27 @@ class SinkRegistry:
         if wanted is None or wanted == "none":
             return [], []
         if wanted == "all":
-            found = [self.look(name) for name in self.names()]
-            ready = [self.load(each.name)() for each in found if each.readiness == "ready"]
-            return ready, [each for each in found if each.readiness != "ready"]
+            return self._make_all()
         each_wanted: Iterable[str | Sink] = [wanted] if isinstance(wanted, (str, Sink)) else wanted
         return [each if isinstance(each, Sink) else self.load(each)() for each in each_wanted], []
+
+    def _here(self, name: str) -> str:
+        """The name that a sink has here, also if Transformers' is given."""
+        return _UPSTREAM.get(name, name) if name not in self.names() else name
+
+    def _make_all(self) -> "tuple[list[Sink], list[SinkInfo]]":
+        found = [self.look(name) for name in self.names()]
+        kinds = {each.name: self.load(each.name) for each in found if each.readiness == "ready"}
+        better = {general: name for name, kind in kinds.items() for general in kind.instead_of}
+        sinks = [kind() for name, kind in kinds.items() if name not in better]
+        others = [
+            replace(each, why=f"{better[each.name]} writes to the same place")
+            if each.name in better
+            else each
+            for each in found
+            if each.name in better or each.readiness != "ready"
+        ]
+        return sinks, others
 
     def _offered(self) -> dict[str, metadata.EntryPoint]:
         return {point.name: point for point in metadata.entry_points(group=GROUP)}

@@ -1,0 +1,65 @@
+"""What the Comet sink remembers between batches, processes and attempts."""
+
+from typing import NamedTuple
+
+from pydantic import BaseModel, Field
+
+from bus import State
+
+
+class File(NamedTuple):
+    """A file or folder that waits for the run's end.
+
+    Attributes:
+        source: Where it is.
+        kind: What Comet calls it: "asset" or "model-element".
+        group: The model it belongs to; "" if to none.
+    """
+
+    source: str
+    kind: str
+    group: str = ""
+
+
+class Memory(BaseModel):
+    """The sink's state.
+
+    Attributes:
+        experiment_key: The experiment there.
+        steps: For each metric the highest step that was delivered.
+        mask: For each metric the step up to which earlier attempts have delivered it.
+        masked_for: The attempt that the mask is for.
+        epoch: The last step that came with an epoch, and that epoch.
+        offset: Console lines delivered so far; None before the first.
+        waiting: Files to upload when the run ends, by their place there.
+        under_way: Which upload or stretch is under way.
+        done: How many files or points of it are there.
+        counts: How many texts and models there are, each of which Comet limits.
+        left_out: What was not sent, and how often: by the reason.
+        error: Why the run failed, once that is known.
+    """
+
+    experiment_key: str | None = None
+    steps: dict[str, int] = Field(default_factory=dict[str, int])
+    mask: dict[str, int] = Field(default_factory=dict[str, int])
+    masked_for: int = 1
+    epoch: tuple[int, float] | None = None
+    offset: int | None = None
+    waiting: dict[str, File] = Field(default_factory=dict[str, File])
+    under_way: str = ""
+    done: int = 0
+    counts: dict[str, int] = Field(default_factory=dict[str, int])
+    left_out: dict[str, int] = Field(default_factory=dict[str, int])
+    error: str | None = None
+
+    def state(self) -> State:
+        """As the delivery keeps it."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    def done_of(self, place: str) -> int:
+        """How much of an upload or stretch is there already."""
+        return self.done if self.under_way == place else 0
+
+    def leave_out(self, reason: str, count: int = 1) -> None:
+        """Count what is not sent."""
+        self.left_out[reason] = self.left_out.get(reason, 0) + count

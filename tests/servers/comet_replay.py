@@ -1,0 +1,89 @@
+"""Sends what Comet's own client sent to the stand-in, from the recordings of it."""
+
+import gzip
+import json
+from pathlib import Path
+from urllib.parse import urlencode
+
+RECORDINGS = Path(__file__).parent / "recordings" / "comet"
+NAMES = sorted(path.stem for path in RECORDINGS.glob("*.jsonl"))
+
+_AFTER = {"resume": ("online_basic",), "resume_step_copy": ("online_basic",)}
+"""Recordings of clients that go on with an experiment of another one."""
+
+
+def recorded(name):
+    """The lines of a recording."""
+    lines = (RECORDINGS / f"{name}.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+class Replay:
+    """Sends recorded requests with the ids that this server gave."""
+
+    def __init__(self, server):
+        self.server = server
+        self.ids = {}
+
+    def send(self, line, *, body=None, query=None):
+        """The status and error code that the stand-in answers."""
+        request = line["request"]
+        body = request["body"] if body is None else body
+        query = request["query"] if query is None else query
+        headers = {name.lower(): value for name, value in request["headers"].items()}
+        content = self._content(body, headers)
+        target = self._translated(f"{request['path']}?{urlencode(query)}")
+        status, _, found, _ = self.server.answer(request["method"], target, headers, content)
+        answer = json.loads(found)
+        for name in ("runId", "experimentKey"):
+            if name in answer and name in line["response"]["body"]:
+                self.ids[line["response"]["body"][name]] = answer[name]
+        return status, answer.get("sdk_error_code") or 0
+
+    def play(self, name):
+        """Send a whole recording; tell which requests were answered in another way."""
+        differ = []
+        for line in recorded(name):
+            fault = line.get("injected_fault")
+            if fault is not None:
+                if fault.get("after_apply"):
+                    self.send(line)
+                continue
+            expected = (line["response"]["status"], line["response"]["body"].get("sdk_error_code"))
+            answer = self.send(line)
+            if answer != (expected[0], expected[1] or 0):
+                differ.append((line["n"], line["request"]["path"], expected, answer))
+        return differ
+
+    def _translated(self, text):
+        for theirs, ours in self.ids.items():
+            text = text.replace(theirs, ours)
+        return text
+
+    def _content(self, body, headers):
+        if body is None:
+            return b""
+        if "multipart" in body:
+            boundary = headers["content-type"].partition("boundary=")[2]
+            return b"".join(_parts(boundary, body["multipart"]))
+        content = self._translated(json.dumps(body)).encode()
+        zipped = headers.get("content-encoding") == "gzip"
+        return gzip.compress(content) if zipped else content
+
+
+def _parts(boundary, parts):
+    for part in parts:
+        filename = f'; filename="{part["filename"]}"' if part["filename"] else ""
+        yield f"--{boundary}\r\n".encode()
+        yield f'Content-Disposition: form-data; name="{part["name"]}"{filename}\r\n\r\n'.encode()
+        yield (part["text"] or "").encode() + b"\r\n"
+    yield f"--{boundary}--\r\n".encode()
+
+
+def replayed(server, *names):
+    """Play recordings, one after the other, with those that they go on from."""
+    replay = Replay(server)
+    for name in names:
+        for each in (*_AFTER.get(name, ()), name):
+            assert replay.play(each) == []
+    return replay
