@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.sinks.wandb_kills import run_wandb_kill_trials
+from tests.sinks.wandb_kills import run_wandb_kills
 
 COUNT = int(os.environ.get("HOTLOOP_KILLS", "3"))
 
@@ -15,7 +15,7 @@ COUNT = int(os.environ.get("HOTLOOP_KILLS", "3"))
 def test_every_row_is_there_once(victim, wandb_environment):
     """Without a gap, whoever was killed in the middle of what."""
     del wandb_environment
-    trials = run_wandb_kill_trials(COUNT, 20261121, victim)
+    trials = run_wandb_kills(COUNT, 20261121, victim)
 
     assert trials.failures == []
     assert trials.kills >= COUNT
