@@ -279,6 +279,7 @@ class MlflowSink(HttpSink):
             )
         memory.end_time = max(memory.end_time or 0, milliseconds(batch[-1].event.time))
         memory.last_files = translation.last_files
+        memory.checkpoint = self._ledger.checkpoint
         metrics, params = self._ledger.metrics.renamed, self._ledger.params.renamed
         if metrics != memory.metrics or params != memory.params:
             memory.metrics, memory.params = dict(metrics), dict(params)

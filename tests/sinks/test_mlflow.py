@@ -357,6 +357,23 @@ class TestFiles:
         assert len(server.files) == 4
         assert len(server.calls("artifacts")) == 5
 
+    def test_what_a_trainer_announces_twice_is_sent_once(self, server, tmp_path, events):
+        """As a checkpoint that was saved and as an artifact of that kind; also over two batches."""
+        saved = next(each for each in events if isinstance(each, CheckpointSaved))
+        again = ArtifactReady(step=saved.step, path=saved.path, kind="checkpoint", name="again")
+        other = ArtifactReady(step=saved.step, path=saved.path, kind="model", name="best")
+
+        class OneByOne(MlflowSink):
+            limits = BatchLimits(events=1, age=0.0)
+
+        for kind in (MlflowSink, OneByOne):
+            run_dir = write_attempt(tmp_path / kind.__name__, [saved, again, other])
+            sink = kind(tracking_uri=server.url, log_artifacts="checkpoints")
+            sync_run(run_dir, [sink], pace=QUICK, timeout=60)
+        stored = [path.partition("/artifacts/")[2].rpartition("/")[0] for path in server.files]
+        assert sorted(set(stored)) == [f"checkpoints/{Path(saved.path).name}", "models/best"]
+        assert len(server.calls("artifacts")) == len(server.files)
+
     def test_what_is_being_uploaded_is_not_rotated_away(self, server, tmp_path, events):
         """A folder is held from its first file to its last, through a failed try."""
         first, second = (Path(each.path) for each in events if isinstance(each, CheckpointSaved))
