@@ -115,6 +115,7 @@ class RepositoryFiles(Artifacts):
     """
 
     _name: ClassVar[str] = "DagsHub"
+    _what: ClassVar[str] = "texts"
 
     def __init__(
         self,

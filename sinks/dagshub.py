@@ -116,6 +116,9 @@ class DagsHubSink(MlflowSink):
         token = self._options.token
         return {"authorization": f"Bearer {token}"} if token else {}
 
+    def _owner(self) -> str:
+        return self._user or super()._owner()
+
     def _make_server(self) -> MlflowServer:
         return _Server(self.http, self._options.tracking_uri)
 

@@ -73,8 +73,8 @@ class StandIn(mlflow.StandIn):
         mirror: Whether the repository mirrors another one; then `sync` shows what was committed.
     """
 
-    def __init__(self, *, mirror=False):
-        super().__init__(old=True)
+    def __init__(self, *, mirror=False, serves_artifacts=True):
+        super().__init__(old=True, serves_artifacts=serves_artifacts)
         self.tracking_uri = f"{self.url}/{REPOSITORY}.mlflow"
         self.branches = {"main": Branch()}
         self.mirror = mirror
