@@ -50,14 +50,15 @@ class Repository:
         self._url = url
         self._branch = branch
         self._headers = headers
-        self._waits_for: tuple[str, float] | None = None
+        self._about: Mapping[str, JsonValue] | None = None
+        self._waits_for: tuple[str | None, float] | None = None
 
     async def commit(self, files: Files, summary: str) -> None:
         """Commit files to the folder; those that are there already are replaced."""
         head = await self._head(self._branch)
         branch, fields = self._branch, {"commit_choice": "direct"}
         if head is None:
-            branch = str((await self._about()).get("default_branch") or "main")
+            branch = str((await self._asked()).get("default_branch") or "main")
             fields = {"commit_choice": "commit-to-new-branch", "new_branch_name": self._branch}
         self._check_mirror(head)
         fields |= {
@@ -69,7 +70,7 @@ class Repository:
         boundary = f"hotloop-{secrets.token_hex(16)}"
         answer = await self._http.upload_joined(
             "PUT",
-            f"{self._url}/content/{quote(branch, safe='')}/{FOLDER}",
+            f"{self._url}/content/{quote(branch)}/{FOLDER}",
             list(_form(boundary, fields, files)),
             headers={
                 **self._headers,
@@ -77,7 +78,7 @@ class Repository:
             },
         )
         made = answer.headers.get("etag", "").strip('"')
-        if head is not None and made not in ("", head) and (await self._about()).get("mirror"):
+        if made not in ("", head) and (await self._asked()).get("mirror"):
             self._waits_for = head, anyio.current_time() + _SYNC
 
     def _check_mirror(self, head: str | None) -> None:
@@ -91,15 +92,19 @@ class Repository:
     async def _head(self, branch: str) -> str | None:
         """The last commit of a branch; None if there is no such branch."""
         answer = await self._http.get(
-            f"{self._url}/branches/{quote(branch, safe='')}", headers=self._headers, good={404}
+            f"{self._url}/branches/{quote(branch)}", headers=self._headers, good={404}
         )
         if answer.status == 404:
             return None
         commit = _mapping(answer.json()).get("commit")
         return str(_mapping(commit).get("id") or "")
 
-    async def _about(self) -> Mapping[str, JsonValue]:
-        return _mapping((await self._http.get(self._url, headers=self._headers)).json())
+    async def _asked(self) -> Mapping[str, JsonValue]:
+        """What the repository says of itself, asked once."""
+        if self._about is None:
+            answer = await self._http.get(self._url, headers=self._headers)
+            self._about = _mapping(answer.json())
+        return self._about
 
 
 class RepositoryFiles(Artifacts):

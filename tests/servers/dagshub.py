@@ -119,7 +119,7 @@ class StandIn(mlflow.StandIn):
             head = self.shown if self.mirror else self.branches[unquote(rest)].head
             return {"name": unquote(rest), "commit": {**COMMIT, "id": head}}
         if (method, kind) == ("PUT", "content"):
-            branch, _, folder = rest.partition("/")
+            branch, _, folder = rest.rpartition("/")
             return self._commit(unquote(branch), unquote(folder), headers, content)
         raise Refused(404, "")
 

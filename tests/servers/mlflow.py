@@ -361,7 +361,11 @@ def _handler(server):
         disable_nagle_algorithm = True
 
         def _serve(self):
-            content = self.rfile.read(int(self.headers.get("content-length") or 0))
+            size = int(self.headers.get("content-length") or 0)
+            content = self.rfile.read(size)
+            if len(content) < size:  # whoever sent it was killed
+                self.close_connection = True
+                return
             headers = {name.lower(): value for name, value in self.headers.items()}
             status, body, answers = server.answer(self.command, self.path, headers, content)
             if not answers:
