@@ -4,6 +4,7 @@ A file that the server refuses for good, or that is gone, is one warning and nev
 stands behind it. What the server does not answer is tried again with the batch.
 """
 
+import base64
 import contextlib
 import logging
 import os
@@ -21,6 +22,8 @@ from sinks._neptune_server import NeptuneServer, mapping, text
 log = logging.getLogger("sinks")
 
 _MEGABYTE: Final = 1 << 20
+_LARGEST_IMAGE: Final = 32 << 20
+"""Bytes of an image in a series; Neptune's own client sends no larger ones."""
 _TRIES: Final = 5
 """How often a part is tried before the server is asked for another upload."""
 
@@ -184,6 +187,23 @@ class Files:
                 number("maxChunkCount", usual.count),
             )
         return self._parts
+
+
+async def image(source: str) -> str | None:
+    """The content of an image in base64; None, with a warning, if it is gone or too large."""
+    content = await to_thread.run_sync(_image, Path(source), abandon_on_cancel=True)
+    if content is None:
+        log.warning("%s was not stored in Neptune: it is gone, or has more than 32 MB", source)
+    return content
+
+
+def _image(source: Path) -> str | None:
+    try:
+        if source.stat().st_size > _LARGEST_IMAGE:
+            return None
+        return base64.b64encode(source.read_bytes()).decode()
+    except OSError:
+        return None
 
 
 def _files(source: Path) -> list[tuple[Path, str]]:

@@ -39,6 +39,27 @@ class Upload:
 
 
 @dataclass(slots=True)
+class Picture:
+    """An image that goes to a series.
+
+    Attributes:
+        series: The series' path.
+        source: The file.
+        caption: What it shows.
+        step: Where it stands.
+        time: When it was logged, in milliseconds since 1970.
+        done: How many records of the batch are complete after it.
+    """
+
+    series: str
+    source: str
+    caption: str | None
+    step: float
+    time: int
+    done: int
+
+
+@dataclass(slots=True)
 class Marks:
     """What the sink has to remember of records once they are stored; see `Memory`."""
 
@@ -93,7 +114,7 @@ class Operations:
             self.operations[place][action] = body
 
 
-Step: TypeAlias = Operations | Upload
+Step: TypeAlias = Operations | Picture | Upload
 
 
 class Plan:
@@ -104,7 +125,7 @@ class Plan:
         self._open = Operations()
         self._record = 0
         self._actions: list[tuple[str, str, Operation]] = []
-        self._uploads: list[Upload] = []
+        self._uploads: list[Picture | Upload] = []
         self.marks: Marks = Marks()
 
     def assign(self, path: str, operation: Operation) -> None:
@@ -114,9 +135,11 @@ class Plan:
 
     def point(self, path: str, action: str, value: float | str, step: float, time: int) -> None:
         """Add a point to a series; `time` in milliseconds since 1970."""
-        whole = int(step) if step.is_integer() else step
-        entry: JsonValue = {"value": value, "step": whole, "timestampMilliseconds": time}
-        self._actions.append((path, action, {"entries": [entry]}))
+        self._actions.append((path, action, entries(value, step, time)))
+
+    def picture(self, path: str, source: str, caption: str | None, step: float, time: int) -> None:
+        """Add an image to a series, as `upload` does a file."""
+        self._uploads.append(Picture(path, source, caption, step, time, self._record))
 
     def upload(self, attribute: str, source: str, place: str | None = None) -> None:
         """Add a file or folder; what stands before its record is sent before it."""
@@ -146,3 +169,9 @@ class Plan:
         if self._open.items or self._open.done:
             self._steps.append(self._open)
         self._open = Operations()
+
+
+def entries(value: JsonValue, step: float, time: int) -> Operation:
+    """One point of a series, as the operations that add to series have it."""
+    whole = int(step) if step.is_integer() else step
+    return {"entries": [{"value": value, "step": whole, "timestampMilliseconds": time}]}

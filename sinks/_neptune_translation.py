@@ -1,12 +1,9 @@
 """Says in Neptune's terms what the events of a run mean: fields, series, tags and files.
 
-Nothing here waits or sends. Neptune takes only growing steps in a series, so what it would refuse
-is left out here and counted, and what has no step of its own goes on after the last one.
+Nothing here waits or sends. What Neptune would refuse is left out and counted.
 """
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 from pydantic import JsonValue
@@ -32,16 +29,15 @@ from bus import (
     TextLogged,
     TrainEnded,
 )
+from sinks._neptune_ledger import Ledger
 from sinks._neptune_plan import Plan
 from sinks._neptune_settings import NeptuneSettings
-from sinks._neptune_state import Memory
 from sinks._neptune_values import (
     LONGEST_STRING,
     assignment,
     fields,
     measured,
     metric_name,
-    milliseconds,
     number,
     path,
     pieces,
@@ -68,42 +64,11 @@ WANTED: Final[tuple[type[Event], ...]] = (
     TrainEnded,
 )
 
-AGAIN: Final = "a step that an earlier attempt has logged: the first value stays"
-NOT_AFTER: Final = "a step that is not after its series' last one, which Neptune refuses"
 CUT: Final = "a text that was cut at 16,384 characters"
 NOT_FINITE: Final = "NaN or infinite, which Neptune cannot store"
 
 _RESULTS: Final = {"evaluated": "eval", "predicted": "test", "train_ended": ""}
-_BETWEEN: Final = 0.001
-"""How far apart texts are that belong to the same step."""
 _FACTS: Final = ("git_commit", "hotloop", "python", "torch", "cuda", "platform", "folder")
-
-
-@dataclass(slots=True)
-class Ledger:
-    """What the run on the server holds, as far as deciding needs.
-
-    Attributes:
-        series: For each series the step and the time in milliseconds of its last point.
-        mask: For each series the step up to which earlier attempts have delivered it.
-        kept: The folder of the checkpoint that is there now, by kind.
-        stored: The checkpoint that was uploaded last, under each attribute.
-        latest: For each metric the last point of `MetricsLogged`: its step and value.
-    """
-
-    series: dict[str, tuple[float, int]]
-    mask: Mapping[str, float]
-    kept: dict[str, str]
-    stored: dict[str, str]
-    latest: dict[str, tuple[int | None, float]] = field(
-        default_factory=dict[str, tuple[int | None, float]]
-    )
-
-    @classmethod
-    def of(cls, memory: Memory, latest: dict[str, tuple[int | None, float]]) -> "Ledger":
-        """What has been acknowledged."""
-        kept, stored = dict(memory.kept), dict(memory.stored)
-        return cls(dict(memory.series), memory.mask, kept, stored, latest)
 
 
 class Translation:
@@ -174,23 +139,20 @@ class Translation:
         self, place: str, action: str, value: float | str, step: int | None, time: float
     ) -> None:
         """Add a point where it may be added, after the series' last one."""
-        last, since = self._ledger.series.get(place, (-1.0, 0))
-        if step is None:
-            at = math.floor(last) + 1.0
-        elif step <= self._ledger.mask.get(place, -1.0):
-            self.plan.marks.dropped[AGAIN] += 1
-            return
-        elif step > last:
-            at = float(step)
-        elif action == "logStrings":
-            at = round(last + _BETWEEN, 3)
-        else:
-            self.plan.marks.dropped[NOT_AFTER] += 1
-            return
-        # A clock that was set back must not cost the point: Neptune refuses a time that goes back.
-        when = max(since, milliseconds(time))
-        self._ledger.series[place] = self.plan.marks.series[place] = at, when
-        self.plan.point(place, action, value, at, when)
+        found = self._after(place, step, time, several=action == "logStrings")
+        if found is not None:
+            self.plan.point(place, action, value, *found)
+
+    def _after(
+        self, place: str, step: int | None, time: float, *, several: bool
+    ) -> tuple[float, int] | None:
+        """The step and the time of a further point; None if there must be none."""
+        found = self._ledger.after(place, step, time, several=several)
+        if isinstance(found, str):
+            self.plan.marks.dropped[found] += 1
+            return None
+        self.plan.marks.series[place] = found
+        return found
 
     def _text(self, place: str, text: str, step: int | None, time: float) -> None:
         for piece in pieces(text):
@@ -207,7 +169,7 @@ class Translation:
         dataset = event.dataset if isinstance(event, Evaluated) else None
         for key, value in event.metrics.items():
             name = metric_name(key)
-            if heading and not key.startswith((f"{heading}/", f"{heading}_")):
+            if heading and key != "epoch" and not key.startswith((f"{heading}/", f"{heading}_")):
                 name = path(heading, dataset or "", key)
             place = self._place(record, name)
             if self._ledger.latest.get(place) != (event.step, value):
@@ -299,9 +261,14 @@ class Translation:
                 self._assign(path(place, key), value)
 
     def _media(self, record: Record, event: MediaLogged) -> None:
+        place = self._place(record, "media", event.key)
+        if event.media_type.startswith("image/"):
+            found = self._after(place, event.step, event.time, several=True)
+            if found is not None:
+                self.plan.picture(place, event.path, event.caption, *found)
+            return
         step = "run" if event.step is None else f"{event.step:08d}"
         once = f"{step}-a{record.attempt}-{record.seq}"  # the same at each try
-        place = self._place(record, "media", event.key, once)
-        self.plan.upload(place, event.path)
+        self.plan.upload(path(place, once), event.path)
         if event.caption:
-            self._assign(f"{place}_caption", event.caption)
+            self._assign(path(place, f"{once}_caption"), event.caption)

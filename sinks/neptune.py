@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import PurePath
 from typing import ClassVar, Final, TypeAlias
 
 import anyio
@@ -25,12 +26,13 @@ from bus import (
 )
 from sinks import HttpSettings, HttpSink
 from sinks._neptune_answers import Refusal, classify
-from sinks._neptune_files import Files
-from sinks._neptune_plan import Step, Upload
+from sinks._neptune_files import Files, image
+from sinks._neptune_ledger import Ledger
+from sinks._neptune_plan import Picture, Step, Upload, entries
 from sinks._neptune_server import NeptuneServer, Project, RemoteRun
 from sinks._neptune_settings import NeptuneSettings
 from sinks._neptune_state import Memory
-from sinks._neptune_translation import WANTED, Ledger, Translation
+from sinks._neptune_translation import WANTED, Translation
 from sinks._neptune_values import Operation
 
 __all__ = ["NeptuneSettings", "NeptuneSink"]
@@ -114,18 +116,13 @@ class NeptuneSink(HttpSink):
 
     async def check(self) -> str:
         """Exchange the token and look for the project."""
-        project = await NeptuneServer(self.http, self._options).project()
+        project = await self._reached().project()
         return f"the server lets us in; the project {project.workspace}/{project.name} is there"
 
     async def open(self, context: SinkContext, state: State) -> State:
         """Make the run, or find it if there is one already."""
         settings = self._options
-        if settings.mode == "offline":
-            raise MisconfiguredError(
-                "NEPTUNE_MODE is offline, so the run is in its journal only",
-                fix="unset it and call `hotloop sync`",
-            )
-        self._server = NeptuneServer(self.http, settings)
+        self._server = self._reached()
         self._latest: dict[str, tuple[int | None, float]] = {}
         self._warned: set[str] = set()
         memory = Memory.model_validate(state)
@@ -194,13 +191,23 @@ class NeptuneSink(HttpSink):
             self._files.release()
         await super().release()
 
+    def _reached(self) -> NeptuneServer:
+        if self._options.mode == "offline":
+            raise MisconfiguredError(
+                "NEPTUNE_MODE is offline, so the run is in its journal only",
+                fix="unset it and call `hotloop sync`",
+            )
+        return NeptuneServer(self.http, self._options)
+
     async def _do(self, step: Step, batch: Batch, memory: Memory) -> None:
         if isinstance(step, Upload):
             await self._store(step, batch, memory)
-            return
-        if step.operations:
-            await self._operate(step.operations, memory, first=batch.failures == 0)
-        step.marks.remember(memory)
+        elif isinstance(step, Picture):
+            await self._show(step, batch, memory)
+        else:
+            if step.operations:
+                await self._operate(step.operations, memory, first=batch.failures == 0)
+            step.marks.remember(memory)
 
     async def _operate(self, operations: list[Operation], memory: Memory, *, first: bool) -> None:
         assert self._run is not None
@@ -233,6 +240,22 @@ class NeptuneSink(HttpSink):
             await batch.commit(0, memory.state())
 
         await self._files.store(step, skip=memory.uploaded, done=done)
+
+    async def _show(self, step: Picture, batch: Batch, memory: Memory) -> None:
+        content = await image(step.source)
+        if content is None:
+            memory.drop(_NOT_STORED)
+            return
+        shown: Operation = {
+            "data": content,
+            "name": PurePath(step.source).name,
+            "description": step.caption,
+        }
+        operation: Operation = {
+            "path": step.series,
+            "logImages": entries(shown, step.step, step.time),
+        }
+        await self._operate([operation], memory, first=batch.failures == 0)
 
     async def _beat(self) -> None:
         assert self._run is not None

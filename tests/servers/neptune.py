@@ -247,7 +247,7 @@ class StandIn:
         if call in _READING:
             return self._read(run, call, query)
         assert call == "attributes/uploadFileSetTar"
-        run.attributes.store(query["attribute"], "tar", content)
+        run.attributes.store_archive(query["attribute"], content)
         return {"errors": []}
 
     def _read(self, run, call, query):
@@ -420,12 +420,11 @@ def _fields(body):
     found = []
     for operation in body or []:
         for action, given in operation.items():
-            names = list(given) if isinstance(given, dict) else []
-            found += [action, *(f"{action}.{name}" for name in names)]
-            found += [
-                f"{action}.entries.{key}"
-                for key in (given["entries"][0] if "entries" in names else ())
-            ]
+            found.append(action)
+            if isinstance(given, dict):
+                found += [f"{action}.{name}" for name in given]
+                for entry in given.get("entries", [])[:1]:
+                    found += [f"{action}.entries.{name}" for name in entry]
     return found
 
 

@@ -1,10 +1,14 @@
 """The attributes of a run on the stand-in for Neptune: which operations fit, what they leave."""
 
+import base64
+import io
 import math
+import tarfile
 from dataclasses import dataclass, field
 
 STRING = 16_384
 SERIES_STRING = 1_000
+IMAGE = 32 << 20
 SPECIAL = {"NaN": math.nan, "PosInf": math.inf, "NegInf": -math.inf, "NegZero": -0.0}
 
 ASSIGNED = {
@@ -14,7 +18,11 @@ ASSIGNED = {
     "assignString": "string",
     "assignDatetime": "datetime",
 }
-LOGGED = {"logFloats": "floatSeries", "logStrings": "stringSeries"}
+LOGGED = {
+    "logFloats": "floatSeries",
+    "logStrings": "stringSeries",
+    "logImages": "imageSeries",
+}
 OTHERS = {
     "insertStrings": ("stringSet", {"values"}),
     "removeStrings": ("stringSet", {"values"}),
@@ -91,6 +99,20 @@ class Attributes:
             self.types[attribute] = "fileSet"
             self.files.setdefault(attribute, {})[place] = content
 
+    def store_archive(self, attribute, content):
+        """Keep the files of an archive; one that is none, as in a recording, is kept as it is."""
+        try:
+            with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+                files = {
+                    each.name: archive.extractfile(each).read()
+                    for each in archive.getmembers()
+                    if each.isfile()
+                }
+        except tarfile.TarError:
+            files = {}
+        for place, stored in (files or {"tar": content}).items():
+            self.store(attribute, place, stored)
+
     def _change(self, path, action, body):
         if action in ASSIGNED:
             value = next(iter(body.values()))
@@ -127,7 +149,8 @@ class Attributes:
                 errors.append(_error("logSeriesValueError", words))
                 continue
             value = entry["value"]
-            shown = str(SPECIAL[value]) if value in SPECIAL and self._is_float(path) else value
+            special = self._is_float(path) and isinstance(value, str)
+            shown = str(SPECIAL[value]) if special else value
             points.append((step, shown, entry["timestampMilliseconds"]))
         return errors
 
@@ -172,7 +195,21 @@ def _bad_entries(action, body, minfx):
             return f"the step {step!r} is no number"
         if not isinstance(time, int) or isinstance(time, bool):
             return f"the time {time!r} is no whole number of milliseconds"
-        text = isinstance(value, str) and len(value) <= SERIES_STRING
-        if not (text if action == "logStrings" else _is_number(value, minfx)):
+        fits = {
+            "logFloats": lambda value: _is_number(value, minfx),
+            "logStrings": lambda value: isinstance(value, str) and len(value) <= SERIES_STRING,
+            "logImages": _is_image,
+        }
+        if not fits[action](value):
             return f"the value {str(value)[:50]!r} of {action}"
     return ""
+
+
+def _is_image(value):
+    if not isinstance(value, dict) or set(value) != {"data", "name", "description"}:
+        return False
+    try:
+        content = base64.b64decode(value["data"], validate=True)
+    except (TypeError, ValueError):
+        return False
+    return 0 < len(content) <= IMAGE

@@ -1,6 +1,7 @@
 """The web sockets of the stand-in for Neptune, over which its stop button speaks (RFC 6455)."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import queue
@@ -68,7 +69,8 @@ class Signals:
             pass  # the other side has hung up
         finally:
             self._queues.remove(frames)
-            handler.connection.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):
+                handler.connection.shutdown(socket.SHUT_RDWR)
 
 
 def _until_closed(received, frames):

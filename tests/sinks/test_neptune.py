@@ -1,5 +1,6 @@
 """What the Neptune sink sends, and what it makes of an unkind server; against a strict stand-in."""
 
+import base64
 import json
 import math
 import sys
@@ -311,7 +312,7 @@ class TestRequests:
         """eval/, test/, train/; the epoch is a value; an evaluation that was logged is no twin."""
         events = [
             MetricsLogged(step=4, metrics={"eval_loss": 0.5, "test_f1": 0.1, "epoch": 1.5}),
-            Evaluated(step=4, metrics={"eval_loss": 0.5, "f1": 0.25}, dataset="dev"),
+            Evaluated(step=4, metrics={"eval_loss": 0.5, "f1": 0.25, "epoch": 1.5}, dataset="dev"),
         ]
         deliver(write_attempt(tmp_path / "run", events), server)
 
@@ -319,6 +320,7 @@ class TestRequests:
         assert server.run.series("finetuning/eval/dev/f1") == [(4, 0.25)]
         assert server.run.series("finetuning/test/f1") == [(4, 0.1)]
         assert server.run.attributes.values["finetuning/train/epoch"] == 1.5
+        assert not [path for path in server.run.state() if path.startswith("finetuning/eval/epoch")]
 
     def test_what_other_ranks_log(self, server, tmp_path):
         """Is under their name, so that two of the same step do not refuse each other."""
@@ -531,21 +533,60 @@ class TestFiles:
         assert held == [["checkpoint-1"]] * 3 + [["checkpoint-2"]] * 2 + [["checkpoint-3"]] * 2
         assert not any(_is_held(path) for path in folders)
 
-    def test_media_have_places_of_their_own(self, server, tmp_path):
-        """The same at each try."""
-        picture = tmp_path / "picture.png"
-        picture.write_bytes(b"png")
+    def test_images_are_a_series(self, server, tmp_path):
+        """With their captions; several of a step stand close together, and none is there twice."""
+        (tmp_path / "cat.png").write_bytes(b"png")
         events = [
-            MediaLogged(step=1, key="sample", path=str(picture), media_type="image/png"),
             MediaLogged(
-                step=1, key="sample", path=str(picture), media_type="image/png", caption="a cat"
-            ),
+                step=step,
+                key="sample",
+                path=str(tmp_path / "cat.png"),
+                media_type="image/png",
+                caption=caption,
+            )
+            for step, caption in ((1, None), (1, "a cat"), (2, None))
+        ]
+        server.faults["attributes/operations"].extend([None, "lose", None, "lose"])
+        run_dir = write_attempt(tmp_path / "run", events)
+        deliver(run_dir, server)
+
+        data = base64.b64encode(b"png").decode()
+        assert server.run.series("finetuning/media/sample") == [
+            (step, {"data": data, "name": "cat.png", "description": caption})
+            for step, caption in ((1, None), (1.001, "a cat"), (2, None))
+        ]
+        assert dropped(run_dir) == {}
+
+    def test_an_image_that_is_gone_is_counted(self, server, tmp_path):
+        """And holds nothing up."""
+        gone = MediaLogged(
+            step=1, key="sample", path=str(tmp_path / "gone"), media_type="image/png"
+        )
+        run_dir = write_attempt(tmp_path / "run", [gone, *points(3)])
+        account = deliver(run_dir, server)
+
+        assert account.complete
+        assert server.run.series(LOSS) == expected(3)
+        assert dropped(run_dir) == {"a file that is gone, or that the server refused": 1}
+
+    def test_sounds_have_places_of_their_own(self, server, tmp_path):
+        """The same at each try."""
+        (tmp_path / "sound.wav").write_bytes(b"wav")
+        events = [
+            MediaLogged(
+                step=1,
+                key="sample",
+                path=str(tmp_path / "sound.wav"),
+                media_type="audio/wav",
+                caption=caption,
+            )
+            for caption in (None, "a cat")
         ]
         server.faults["storage/file/upload"].append("lose")
         server.faults["attributes/operations"].extend([None, "lose"])
         deliver(write_attempt(tmp_path / "run", events), server)
 
-        assert list(server.run.attributes.files.values()) == [b"png", b"png"]
+        assert list(server.run.attributes.files.values()) == [b"wav", b"wav"]
         captions = [path for path, value in server.run.state().items() if value == "a cat"]
         assert [path.removesuffix("_caption") in server.run.state() for path in captions] == [True]
 
@@ -726,10 +767,12 @@ class TestSettings:
             NeptuneSink(api_token=TOKEN, project="team/demo")
 
     def test_offline(self, server, tmp_path, environment):
-        """Nothing is sent before somebody synchronises without it."""
+        """Nothing is sent before somebody synchronises without it, not even by a check."""
         run_dir = write_attempt(tmp_path / "run", points(3))
         environment.setenv("NEPTUNE_MODE", "offline")
         account = deliver(run_dir, server, timeout=1)
+        with pytest.raises(MisconfiguredError, match="NEPTUNE_MODE is offline"):
+            anyio.run(made(server).check)
         assert account.pending == 5
         assert server.requests == []
 

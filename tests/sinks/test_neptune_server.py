@@ -128,6 +128,9 @@ def point(value=1.0, step=3, time=1_900_000_000_000):
     return {"value": value, "step": step, "timestampMilliseconds": time}
 
 
+IMAGE = {"data": "eA==", "name": None, "description": None}
+
+
 @pytest.mark.parametrize(
     "operation",
     [
@@ -143,6 +146,8 @@ def point(value=1.0, step=3, time=1_900_000_000_000):
         {"path": "a", "logFloats": {"entries": [{**point(), "epoch": 1}]}},
         {"path": "a", "logFloats": {"entries": [point(time=1.5)]}},
         {"path": "a", "logStrings": {"entries": [point("x" * 1001)]}},
+        {"path": "a", "logImages": {"entries": [point({"data": "eA==", "name": "x"})]}},
+        {"path": "a", "logImages": {"entries": [point({**IMAGE, "data": "no base64"})]}},
     ],
 )
 def test_operations_that_make_no_sense(full, operation):

@@ -1,5 +1,7 @@
 """A key is planted wherever settings come from, and searched for wherever it could come out."""
 
+import base64
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +34,7 @@ from bus import (
 from sinks.clearml import ClearmlSink
 from sinks.comet import CometSink
 from sinks.mlflow import MlflowSink
+from sinks.neptune import NeptuneSink
 from sinks.testing import (
     Action,
     Exchange,
@@ -48,7 +51,8 @@ from tests.bus.delivery.elsewhere import FileSink
 from tests.sinks.post_sink import PostSink
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
-KEY: Final = "planted-0123456789-key"
+KEY: Final = "cGxhbnRlZC0wMTIzNDU2Nzg5"
+"""In base64, so that it stands as it is in tokens that are base64 of more than a key."""
 PACE: Final = Pace(look=0.02, rearm=0.05, backoff=Backoff(first=0.01, ceiling=0.05))
 
 Plant = Callable[[pytest.MonkeyPatch, Path, str], Sink]
@@ -96,6 +100,14 @@ def _clearml_by_file(patch: pytest.MonkeyPatch, home: Path, url: str) -> Sink:
     return ClearmlSink()
 
 
+def _neptune(patch: pytest.MonkeyPatch, url: str) -> Sink:
+    told = json.dumps({"api_key": base64.b64decode(KEY).decode(), "api_address": url})
+    token = base64.b64encode(told.replace(" ", "").encode()).decode()
+    assert KEY in token
+    patch.setenv("NEPTUNE_API_TOKEN", token)
+    return NeptuneSink(project="team/demo")
+
+
 PLANTS: Final[dict[str, Plant]] = {
     "post by argument": lambda _patch, _home, url: PostSink(url=f"{url}/", key=KEY),
     "post by environment": _by_environment(PostSink, "POST_SINK_KEY"),
@@ -114,6 +126,7 @@ PLANTS: Final[dict[str, Plant]] = {
         MlflowSink, "MLFLOW_TRACKING_URI", "http://somebody:{key}@{host}"
     ),
     "mlflow by file": _mlflow_by_file,
+    "neptune by environment": lambda patch, _home, url: _neptune(patch, url),
     "comet by environment": _by_environment(CometSink, "COMET_API_KEY"),
     "comet by file": _comet_by_file,
     "clearml by argument": lambda _patch, _home, url: ClearmlSink(
