@@ -154,6 +154,7 @@ class StandIn:
             ("POST", "runs/update"): self._update,
             ("POST", "runs/delete"): self._delete_run,
             ("POST", "runs/log-batch"): self._log_batch,
+            ("POST", "logged-models/search"): lambda _: {},
             ("GET", "metrics/get-history"): self._history_of,
             ("GET", FILES.rstrip("/")): self._listed,
         }.get(call)
