@@ -23,8 +23,8 @@ from sinks.mlflow import MlflowSink, basic, secret
 
 __all__ = ["DagsHubSettings", "DagsHubSink"]
 
-_AGAIN: Final = re.compile(r'"error"\s*:\s*"(server error|invalid last_commit)"')
-"""A commit that may succeed when it is made anew; DagsHub's client 0.7.3 knows these words."""
+_AGAIN: Final = re.compile(r'"error"\s*:\s*"server error"')
+"""A commit that may succeed when it is made again, as DagsHub's client 0.7.3 does."""
 
 
 class _Server(MlflowServer):

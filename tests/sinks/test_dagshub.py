@@ -249,6 +249,21 @@ class TestFiles:
         assert account.complete
         assert len(server.branches["main"].files) == 2
 
+    def test_a_last_commit_that_is_never_taken(self, server, tmp_path, caplog):
+        """Is tried once more and then a warning, so that the metrics behind it get on."""
+        refusal = Refused(422, "")
+        refusal.body = b'{"error": "invalid last_commit", "details": "x"}'
+        server.faults["content"].extend([refusal] * 2)
+        events = [checkpoint(tmp_path, 1), *points(3)]
+        account = deliver(
+            write_attempt(tmp_path / "run", events), server, log_artifacts="checkpoints"
+        )
+
+        assert account.complete
+        assert len(server.run.series("loss")) == 3
+        assert len(commits(server)) == 2
+        assert len([each for each in caplog.messages if "was not stored" in each]) == 1
+
     def test_what_is_refused_holds_up_nothing(self, server, tmp_path, caplog):
         """One warning with the server's words; metrics and later files arrive."""
         refusal = Refused(422, "")
