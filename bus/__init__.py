@@ -172,14 +172,12 @@ if TYPE_CHECKING:
         BatchLimits,
         BlockingSink,
         Coalesces,
-        NotConfiguredError,
         Promise,
         Sink,
         SinkContext,
-        SinkSettings,
         State,
-        SwitchedOffError,
     )
+    from bus._sink_settings import NotConfiguredError, SinkSettings, SwitchedOffError
     from bus._sync import resend_dead, sink_context, sync_run
 
 _LAZY = {
@@ -197,13 +195,13 @@ _LAZY = {
     "BatchLimits": "bus._sink",
     "BlockingSink": "bus._sink",
     "Coalesces": "bus._sink",
-    "NotConfiguredError": "bus._sink",
+    "NotConfiguredError": "bus._sink_settings",
     "Promise": "bus._sink",
     "Sink": "bus._sink",
     "SinkContext": "bus._sink",
-    "SinkSettings": "bus._sink",
+    "SinkSettings": "bus._sink_settings",
     "State": "bus._sink",
-    "SwitchedOffError": "bus._sink",
+    "SwitchedOffError": "bus._sink_settings",
     "MissingPackageError": "bus._registry",
     "ReportTo": "bus._registry",
     "SINKS": "bus._registry",

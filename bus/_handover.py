@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, JsonValue, SecretBytes, SecretStr
 
 from bus._events import Outcome
 from bus._requests import REQUEST_TYPES, Request
-from bus._sink import Sink, SinkContext, SinkSettings
+from bus._sink import Sink, SinkContext
 from bus._sink_account import SinkAccount
+from bus._sink_settings import SinkSettings
 
 log = logging.getLogger("bus")
 

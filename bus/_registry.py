@@ -18,7 +18,8 @@ from importlib import metadata
 from typing import Final, Literal, TypeAlias
 
 from bus._errors import BusError
-from bus._sink import NotConfiguredError, Sink
+from bus._sink import Sink
+from bus._sink_settings import NotConfiguredError
 
 GROUP: Final = "hotloop.sinks"
 

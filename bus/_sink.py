@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar, overload
 
 from pydantic import JsonValue, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bus._errors import BusError
 from bus._event import Event
 from bus._events import Outcome
 from bus._failures import DeliveryError, Response, classify
 from bus._reader import Record
 from bus._requests import Request
+from bus._sink_settings import SinkSettings, not_configured
 from bus._worker import Worker
 
 State: TypeAlias = Mapping[str, JsonValue]
@@ -34,44 +33,6 @@ Coalesces: TypeAlias = Mapping[type[Event], tuple[str, ...]]
 Result = TypeVar("Result")
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-
-
-class SwitchedOffError(ValueError):
-    """What a validator of settings raises if they say that there shall be no such sink.
-
-    `WANDB_MODE=disabled` is such a one. A run then goes on without the sink, also if it was named.
-    """
-
-
-class NotConfiguredError(BusError, ValueError):
-    """A sink lacks settings.
-
-    Attributes:
-        sink: Its name.
-        problems: What is missing or wrong, one sentence each; never a value.
-        help: Where to get what is missing.
-        switched_off: Whether settings say that there shall be no such sink.
-    """
-
-    switched_off = False
-
-    def __init__(self, sink: str, problems: Sequence[str], help: str = "") -> None:  # noqa: A002 - said so everywhere
-        listed = "; ".join(problems)
-        super().__init__(f"{sink} is not configured: {listed}" + (f". {help}" if help else ""))
-        self.sink = sink
-        self.problems: tuple[str, ...] = tuple(problems)
-        self.help = help
-
-
-class SinkSettings(BaseSettings):
-    """Settings of a sink: arguments beat the environment. Secrets are `SecretStr`.
-
-    Give the subclass an `env_prefix`, and each field the description that tells a user what it is.
-    """
-
-    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,11 +216,7 @@ class Sink(ABC):
             try:
                 settings = self.Settings(**fields)
             except ValidationError as error:
-                problems = _problems(error, self.Settings)
-                lacking = NotConfiguredError(self.name, problems, self.help)
-                causes = [each.get("ctx", {}).get("error") for each in error.errors()]
-                lacking.switched_off = any(isinstance(each, SwitchedOffError) for each in causes)
-                raise lacking from None
+                raise not_configured(self.name, self.Settings, error, self.help) from None
         elif fields or not isinstance(settings, self.Settings):
             raise TypeError(f"{type(self).__name__} takes its own Settings, or fields of them")
         self.settings = settings
@@ -334,24 +291,6 @@ class Sink(ABC):
     def classify(self, response: Response, *, now: float) -> DeliveryError | None:
         """What a server's answer means; None when it is good. For services that disagree."""
         return classify(response, now=now)
-
-
-def _problems(error: ValidationError, settings: type[SinkSettings]) -> list[str]:
-    """What is wrong with settings, without any value of them."""
-    prefix = str(settings.model_config.get("env_prefix", ""))
-    aliases = {info.validation_alias: name for name, info in settings.model_fields.items()}
-    found: list[str] = []
-    for each in error.errors(include_input=False, include_context=False, include_url=False):
-        said = each["msg"].removeprefix("Value error, ")
-        if not each["loc"]:  # of several settings together, which it names itself
-            found.append(said)
-            continue
-        place = ".".join(str(part) for part in each["loc"])
-        field = aliases.get(place)
-        variable = f"{prefix}{place}".upper() if field is None else place
-        where = f"{field or place} (or the environment variable {variable})"
-        found.append(f"set {where}" if each["type"] == "missing" else f"{where}: {said}")
-    return found
 
 
 class BlockingSink(Sink):
