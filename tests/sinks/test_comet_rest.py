@@ -82,8 +82,9 @@ def test_a_resumed_run_goes_on(server, tmp_path):
     deliver(run_dir, server, **REST)
     crashed = server.experiment.crashed
     write_attempt(run_dir, points(4, first=2), attempt=2, from_step=1)
-    deliver(run_dir, server, **REST)
+    account = deliver(run_dir, server, **REST)
 
+    assert account.url == f"{server.url}/team/tests/{server.experiment.key}"
     assert crashed
     assert not server.experiment.crashed
     assert list_cursors(run_dir)["comet"].state["experiment_key"] == server.experiment.key
