@@ -111,9 +111,10 @@ class Feed:
                 return None
             return ring.after(after) or self._extended(ring, after)
 
-    def _extended(self, ring: _Ring, after: int) -> list[Entry]:
+    def _extended(self, ring: _Ring, after: int) -> list[Entry] | None:
         ring.extend()
-        return ring.after(after)
+        # What was just read is not kept if it alone is more than may be.
+        return None if after < ring.since else ring.after(after)
 
 
 class FeedReader:

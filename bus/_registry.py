@@ -13,7 +13,7 @@ reads metadata and never imports a vendor's library.
 import importlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Final, Literal, TypeAlias
 
@@ -166,15 +166,27 @@ class SinkRegistry:
         if wanted is None or wanted == "none":
             return [], []
         if wanted == "all":
-            found = [self.look(name) for name in self.names()]
-            ready = [self.load(each.name)() for each in found if each.readiness == "ready"]
-            return ready, [each for each in found if each.readiness != "ready"]
+            return self._make_all()
         each_wanted: Iterable[str | Sink] = [wanted] if isinstance(wanted, (str, Sink)) else wanted
         return [each if isinstance(each, Sink) else self.load(each)() for each in each_wanted], []
 
     def _here(self, name: str) -> str:
         """The name that a sink has here, also if Transformers' is given."""
         return _UPSTREAM.get(name, name) if name not in self.names() else name
+
+    def _make_all(self) -> "tuple[list[Sink], list[SinkInfo]]":
+        found = [self.look(name) for name in self.names()]
+        kinds = {each.name: self.load(each.name) for each in found if each.readiness == "ready"}
+        better = {general: name for name, kind in kinds.items() for general in kind.instead_of}
+        sinks = [kind() for name, kind in kinds.items() if name not in better]
+        others = [
+            replace(each, why=f"{better[each.name]} writes to the same place")
+            if each.name in better
+            else each
+            for each in found
+            if each.name in better or each.readiness != "ready"
+        ]
+        return sinks, others
 
     def _offered(self) -> dict[str, metadata.EntryPoint]:
         return {point.name: point for point in metadata.entry_points(group=GROUP)}

@@ -184,6 +184,8 @@ class Sink(ABC):
             the fields that make two of them the same: `{AlertRaised: ("title",)}`. The earlier
             ones are left out and counted. Declare what loses nothing; points of metrics cannot be.
         promise: What its users may rely on.
+        instead_of: Names of more general sinks that write to the same place; "all" leaves them out
+            where this one is ready.
         portable: Whether it can be built from its settings in another process; not if `bind`
             captures something live.
         write_timeout: Seconds after which one `write` counts as not answered.
@@ -196,6 +198,7 @@ class Sink(ABC):
     limits: ClassVar[BatchLimits] = BatchLimits()
     coalesces: ClassVar[Coalesces] = {}
     promise: ClassVar[Promise] = Promise()
+    instead_of: ClassVar[tuple[str, ...]] = ()
     portable: ClassVar[bool] = True
     write_timeout: ClassVar[float] = 300.0
     help: ClassVar[str] = ""
@@ -327,11 +330,15 @@ def _problems(error: ValidationError, settings: type[SinkSettings]) -> list[str]
     aliases = {info.validation_alias: name for name, info in settings.model_fields.items()}
     found: list[str] = []
     for each in error.errors(include_input=False, include_context=False, include_url=False):
+        said = each["msg"].removeprefix("Value error, ")
+        if not each["loc"]:  # of several settings together, which it names itself
+            found.append(said)
+            continue
         place = ".".join(str(part) for part in each["loc"])
         field = aliases.get(place)
         variable = f"{prefix}{place}".upper() if field is None else place
         where = f"{field or place} (or the environment variable {variable})"
-        found.append(f"set {where}" if each["type"] == "missing" else f"{where}: {each['msg']}")
+        found.append(f"set {where}" if each["type"] == "missing" else f"{where}: {said}")
     return found
 
 

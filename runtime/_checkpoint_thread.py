@@ -56,11 +56,17 @@ class JobThread:
             return self._changed.wait_for(lambda: not (self._jobs or self._busy), timeout)
 
     def close(self, timeout: float | None = None) -> bool:
-        """Wait likewise; the thread ends after its last job, and starts again with a new one."""
+        """Wait likewise, and see the thread end if no job is left; a new job starts another."""
         done = self.wait(timeout)
         with self._changed:
-            self._ending = True
+            thread, self._ending = self._thread, True
             self._changed.notify_all()
+            if thread is None or thread is threading.current_thread() or not done:
+                return done
+            self._changed.wait_for(lambda: self._thread is not thread or not self._ending)
+            leaving = self._thread is not thread
+        if leaving:
+            thread.join()
         return done
 
     def _work(self) -> None:
@@ -71,6 +77,7 @@ class JobThread:
                 self._changed.wait_for(lambda: self._jobs or self._ending)
                 if not self._jobs:
                     self._thread = None
+                    self._changed.notify_all()
                     return
                 job = self._jobs.popleft()
                 self._busy = True

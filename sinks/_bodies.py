@@ -2,7 +2,7 @@
 
 import gzip
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, Self, TypeVar
@@ -136,34 +136,29 @@ class FileBody:
         self._read += len(self._piece)
 
 
-class FramedBody:
-    """A part of a file with bytes before and behind it, as a multipart upload sends it."""
+class JoinedBody:
+    """Several bodies, one behind the other, as a multipart upload sends them."""
 
-    def __init__(self, before: bytes, body: FileBody, behind: bytes) -> None:
-        self._before = before
-        self._body = body
-        self._behind = behind
-        self._left: list[bytes] = []
+    def __init__(self, bodies: Sequence[Body]) -> None:
+        self._bodies = tuple(bodies)
+        self._left: list[Body] = []
 
     @property
     def size(self) -> int:
         """Bytes in all."""
-        return len(self._before) + self._body.size + len(self._behind)
+        return sum(each.size for each in self._bodies)
 
     def __aiter__(self) -> Self:
-        self._left = [self._before, self._behind]
-        aiter(self._body)
+        self._left = [aiter(each) for each in self._bodies]
         return self
 
     async def __anext__(self) -> bytes:
-        if len(self._left) == 2:
-            return self._left.pop(0)
-        try:
-            return await anext(self._body)
-        except StopAsyncIteration:
-            if not self._left:
-                raise
-            return self._left.pop()
+        while self._left:
+            try:
+                return await anext(self._left[0])
+            except StopAsyncIteration:
+                del self._left[0]
+        raise StopAsyncIteration
 
 
 async def zipped(content: bytes) -> bytes:

@@ -7,7 +7,7 @@ the delivery sends the same batch again.
 """
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Unpack
@@ -27,7 +27,7 @@ from bus import (
 from bus._secrets import secrets_of
 from sinks._addresses import Address, Parameters, parsed
 from sinks._answers import Answer
-from sinks._bodies import Body, BytesBody, FileBody, FramedBody, zipped
+from sinks._bodies import Body, BytesBody, FileBody, JoinedBody, zipped
 from sinks._connections import Connections
 from sinks._headers import checked, user_agent
 from sinks._http_settings import HttpSettings as HttpSettings  # noqa: PLC0414 - its public place
@@ -167,8 +167,38 @@ class HttpClient:
                 progress(sent, body.size)
 
         file = await FileBody.of(path, offset=offset, length=length, moved=moved)
-        body = FramedBody(frame[0], file, frame[1]) if any(frame) else file
+        body = JoinedBody([BytesBody(frame[0]), file, BytesBody(frame[1])]) if any(frame) else file
         given = {name.lower(): value for name, value in (headers or {}).items()}
+        request = self._made(method, str(url), given, None, body, good=good, limit=_LIMIT)
+        return await self._within(scope, seconds, request)
+
+    async def upload_joined(
+        self,
+        method: str,
+        url: str | AnyUrl,
+        pieces: Sequence[bytes | Path],
+        *,
+        headers: Mapping[str, str] | None = None,
+        good: Collection[int] = frozenset(),
+    ) -> Answer:
+        """Send bytes and whole files behind one another as one body, such as a form of many files.
+
+        Everything else is as for `upload`.
+        """
+        scope = anyio.CancelScope()
+        seconds = self._options.timeout
+
+        def moved(_sent: int) -> None:
+            scope.deadline = anyio.current_time() + seconds
+
+        bodies: list[Body] = [
+            BytesBody(each)
+            if isinstance(each, bytes)
+            else await FileBody.of(each, offset=0, length=None, moved=moved)
+            for each in pieces
+        ]
+        given = {name.lower(): value for name, value in (headers or {}).items()}
+        body = JoinedBody(bodies)
         request = self._made(method, str(url), given, None, body, good=good, limit=_LIMIT)
         return await self._within(scope, seconds, request)
 

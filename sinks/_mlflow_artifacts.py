@@ -8,10 +8,10 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from anyio import to_thread
@@ -27,8 +27,11 @@ log = logging.getLogger("sinks")
 
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
-Done = Callable[[int], Awaitable[None]]
+Done: TypeAlias = Callable[[int], Awaitable[None]]
 """Told how many files of a folder are stored."""
+
+Files: TypeAlias = Sequence[tuple[str, Path]]
+"""Places among the artifacts, and what goes there."""
 
 
 class Artifacts:
@@ -40,6 +43,8 @@ class Artifacts:
         base: The server's address.
         artifact_uri: Where the server says that the run's files are.
     """
+
+    _name: ClassVar[str] = "MLflow"
 
     def __init__(
         self, http: HttpClient, server: MlflowServer, base: str, artifact_uri: str
@@ -75,14 +80,9 @@ class Artifacts:
         self._hold(Path(upload.source))
         files = await to_thread.run_sync(_files, Path(upload.source), abandon_on_cancel=True)
         if not files:
-            log.warning("%s is gone, so it was not uploaded to MLflow", upload.source)
-        for count, (path, inner) in enumerate(files, start=1):
-            if self._off:
-                return
-            if count > skip:
-                place = f"{target}/{inner}" if inner else target
-                await self._guarded(place, partial(self._put_file, place, path))
-                await done(count)
+            self._gone(upload.source)
+        places = [(f"{target}/{inner}" if inner else target, path) for path, inner in files]
+        await self._put_files(places, skip=skip, done=done)
         self.release()
 
     def release(self) -> None:
@@ -99,6 +99,18 @@ class Artifacts:
         with contextlib.suppress(OSError):  # a file, or nothing
             self._held = FolderHold(source)
 
+    def _gone(self, source: str) -> None:
+        log.warning("%s is gone, so it was not uploaded to %s", source, self._name)
+
+    async def _put_files(self, files: Files, *, skip: int, done: Done) -> None:
+        """Store all but the first `skip` files, each by itself."""
+        for count, (place, path) in enumerate(files, start=1):
+            if self._off:
+                return
+            if count > skip:
+                await self._guarded(place, partial(self._put_file, place, path))
+                await done(count)
+
     async def _guarded(self, place: str, put: Callable[[], Awaitable[None]]) -> None:
         """Make one call; what the server refuses for good, or the disk, is a warning."""
         try:
@@ -106,7 +118,7 @@ class Artifacts:
         except ArtifactsDisabledError as error:
             self._give_up(str(error))
         except (RejectedError, OSError) as error:
-            log.warning("%s was not stored in MLflow: %s", place, error)
+            log.warning("%s was not stored in %s: %s", place, self._name, error)
 
     async def _put_text(self, place: str, text: str) -> None:
         url = self._server.artifact_url(self._uri, place)
@@ -137,7 +149,7 @@ class Artifacts:
 
     def _give_up(self, why: str) -> None:
         if not self._off:
-            log.warning("files are not uploaded to MLflow, everything else is: %s", why)
+            log.warning("files are not uploaded to %s, everything else is: %s", self._name, why)
         self._off = True
 
 

@@ -14,6 +14,7 @@ from bus import DeliveryError, MisconfiguredError, RejectedError, UnavailableErr
 from sinks._http import HttpClient
 from sinks._mlflow_answers import AlreadyStoredError
 from sinks._mlflow_plan import Item, LogBatch
+from sinks._mlflow_values import Limits, limits_for
 
 TOKEN: Final = "hotloop.run_id"  # noqa: S105 - a tag's name
 """The tag by which a run is found again when the answer to making it was lost."""
@@ -62,6 +63,15 @@ class MlflowServer:
         except DeliveryError:
             return ""
         return answer.text.strip()[:40]
+
+    async def limits(self) -> Limits:
+        """What the server takes at once, by its version."""
+        return limits_for(await self.version())
+
+    async def greeting(self) -> str:
+        """Who answers, in a few words."""
+        version = await self.version()
+        return f"MLflow {version} answers" if version else "an MLflow server answers"
 
     async def experiment(self, name: str) -> str:
         """The id of an experiment, which is made or restored if need be."""

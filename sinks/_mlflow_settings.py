@@ -203,6 +203,8 @@ class MlflowSettings(HttpSettings):
             parts = urlsplit(uri.strip())
         except ValueError:
             raise ValueError("is no address") from None
+        if parts.scheme == "azureml":
+            raise ValueError("is a workspace of Azure ML; use the sink azure_ml")
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ValueError(
                 "must be an http:// or https:// address; for files or a database start "

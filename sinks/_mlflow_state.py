@@ -14,6 +14,7 @@ class Memory(BaseModel):
 
     Attributes:
         run_id: The run on the server.
+        borrowed: Whether that run belongs to somebody else, who says how it ended.
         metrics: Names given to metrics that could not keep theirs.
         params: Names given to parameters that could not keep theirs.
         mask: For each metric the step up to which earlier attempts have delivered it.
@@ -25,6 +26,7 @@ class Memory(BaseModel):
     """
 
     run_id: str | None = None
+    borrowed: bool = False
     metrics: dict[str, str] = Field(default_factory=dict[str, str])
     params: dict[str, str] = Field(default_factory=dict[str, str])
     mask: dict[str, int] = Field(default_factory=dict[str, int])

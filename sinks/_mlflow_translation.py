@@ -88,6 +88,7 @@ class Translation:
         flatten: Whether nested parameters become `outer.inner`.
         most_params: How many parameters the run may have; None for all.
         log_artifacts: Which files are uploaded.
+        keeps_all: Whether all files that wait for the end are kept, not the last of each kind.
         last_files: Files that wait for the run's end: by kind, the place there and the path here.
 
     Attributes:
@@ -95,6 +96,7 @@ class Translation:
         values: Parameters that it sends.
         last_files: As given, and those of this batch.
         masked: Points left out because an earlier attempt delivered theirs.
+        left_out: Parameters left out because the run has as many as it may have.
     """
 
     def __init__(
@@ -105,17 +107,20 @@ class Translation:
         flatten: bool,
         most_params: int | None,
         log_artifacts: LogArtifacts,
+        keeps_all: bool = False,
         last_files: Mapping[str, tuple[str, str]],
     ) -> None:
         self.plan = Plan(limits)
         self.values: dict[str, str] = {}
         self.last_files: dict[str, tuple[str, str]] = dict(last_files)
         self.masked = 0
+        self.left_out: list[str] = []
         self._ledger = ledger
         self._limits = limits
         self._flatten = flatten
         self._most_params = most_params
         self._log_artifacts: LogArtifacts = log_artifacts
+        self._keeps_all = keeps_all
 
     def add(self, record: Record) -> None:
         """Translate one record."""
@@ -157,7 +162,8 @@ class Translation:
         dataset = event.dataset if isinstance(event, Evaluated) else None
         for key, value in event.metrics.items():
             named = key
-            if heading and not key.startswith((f"{heading}/", f"{heading}_")):
+            # The epoch says where it was made, as a trainer's other logs do, and is no result.
+            if heading and key != "epoch" and not key.startswith((f"{heading}/", f"{heading}_")):
                 named = "/".join(part for part in (heading, dataset, key) if part)
             logged = self._ledger.latest.get(self._ledger.metrics.of(named))
             if logged != (event.step, value):
@@ -184,6 +190,7 @@ class Translation:
             if before is None:
                 count = len(self._ledger.values.keys() | self.values.keys())
                 if self._most_params is not None and count >= self._most_params:
+                    self.left_out.append(name)
                     continue
                 self.plan.param(name, value)
                 self.values[name] = value
@@ -206,7 +213,8 @@ class Translation:
         if self._log_artifacts == "all" or (model and self._log_artifacts == "checkpoints"):
             self.plan.upload(target, source=source)
         elif self._log_artifacts == "end":
-            self.last_files[kind if model else target] = target, source
+            last = model and not self._keeps_all
+            self.last_files[kind if last else target] = target, source
 
     def _words(self, record: Record, event: Event) -> None:
         if isinstance(event, TextLogged):

@@ -2,6 +2,7 @@
 
 import base64
 import getpass
+import logging
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
@@ -33,9 +34,11 @@ from sinks._mlflow_server import TOKEN, MlflowServer, RemoteRun
 from sinks._mlflow_settings import MlflowSettings, active_run_id
 from sinks._mlflow_state import Memory, ledger
 from sinks._mlflow_translation import WANTED, Ledger, Translation
-from sinks._mlflow_values import OLD, Limits, limits_for, milliseconds
+from sinks._mlflow_values import OLD, Limits, milliseconds
 
 __all__ = ["MlflowSettings", "MlflowSink"]
+
+log: logging.Logger = logging.getLogger("sinks")
 
 _STATUS: Final[dict[Outcome, str]] = {
     "finished": "FINISHED",
@@ -80,6 +83,9 @@ class MlflowSink(HttpSink):
 
     Settings: ClassVar[type[SinkSettings]] = MlflowSettings
 
+    _keeps_all: ClassVar[bool] = False
+    """Whether every file waits for the run's end, not the last of its kind, where they wait."""
+
     _limits: Limits = OLD
     _experiment_id: str | None = None
     _run: RemoteRun | None = None
@@ -107,10 +113,8 @@ class MlflowSink(HttpSink):
         """Basic authentication with a user, otherwise the token."""
         settings = self._options
         if settings.tracking_username:
-            password = _secret(settings.tracking_password)
-            pair = f"{settings.tracking_username}:{password}".encode()
-            return {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
-        token = _secret(settings.tracking_token)
+            return basic(settings.tracking_username, secret(settings.tracking_password))
+        token = secret(settings.tracking_token)
         return {"authorization": f"Bearer {token}"} if token else {}
 
     def origins(self) -> tuple[str, ...]:
@@ -124,9 +128,8 @@ class MlflowSink(HttpSink):
     async def check(self) -> str:
         """Ask for the server's version, and for the experiment or run as `open` does."""
         settings = self._options
-        server = MlflowServer(self.http, settings.tracking_uri)
-        version = await server.version()
-        words = f"MLflow {version} answers" if version else "an MLflow server answers"
+        server = self._make_server()
+        words = await server.greeting()
         if settings.run_id is not None:
             run = await server.run(settings.run_id)
             return f"{words}; the run {run.run_id} is {'there' if run.active else 'deleted'}"
@@ -142,10 +145,10 @@ class MlflowSink(HttpSink):
     async def open(self, context: SinkContext, state: State) -> State:
         """Find the experiment, or the run if there is one already."""
         self._context = context
-        self._server = MlflowServer(self.http, self._options.tracking_uri)
+        self._server = self._make_server()
         memory = Memory.model_validate(state)
-        self._limits = limits_for(await self._server.version())
-        run_id = memory.run_id or self._options.run_id
+        self._limits = await self._server.limits()
+        run_id = self._known_run(memory)
         if run_id is None:
             name = self._options.experiment_name or context.project or "Default"
             self._experiment_id = await self._server.experiment(name)
@@ -176,7 +179,7 @@ class MlflowSink(HttpSink):
         if self._run is None or self._artifacts is None:
             return state
         await self._tag(self._run, {"hotloop.outcome": outcome})
-        if self._options.end_run:
+        if self._ends(memory):
             await self._server.update_run(self._run.run_id, _STATUS[outcome], memory.end_time)
         for target, source in list(memory.last_files.values()):
             await self._artifacts.store(Upload(0, target, source), skip=0, done=_ignored)
@@ -209,14 +212,30 @@ class MlflowSink(HttpSink):
             raise MisconfiguredError(
                 f"the run {run.run_id} is deleted", fix="restore it in MLflow, or begin a new run"
             )
-        if self._options.end_run:
+        if self._ends(memory):
             await self._server.update_run(run.run_id, "RUNNING")
         await self._tag(run, self._options.tags)
         self._ledger = ledger(memory, run.steps, run.params)
-        base = self._options.tracking_uri
-        self._artifacts = Artifacts(self.http, self._server, base, run.artifact_uri)
+        self._artifacts = self._make_artifacts(run)
         self._run = run
         self.url: str | None = self._server.page(run)
+
+    def _make_server(self) -> MlflowServer:
+        """The server that is written to."""
+        return MlflowServer(self.http, self._options.tracking_uri)
+
+    def _make_artifacts(self, run: RemoteRun) -> Artifacts:
+        """Where the run's files go."""
+        base = self._options.tracking_uri
+        return Artifacts(self.http, self._server, base, run.artifact_uri)
+
+    def _known_run(self, memory: Memory) -> str | None:
+        """The run to go on with, if there is one."""
+        return memory.run_id or self._options.run_id
+
+    def _ends(self, memory: Memory) -> bool:
+        """Whether it is ours to say that the run there goes on and how it ended."""
+        return self._options.end_run and not memory.borrowed
 
     async def _resume(self, batch: Batch, memory: Memory) -> None:
         """Note which steps earlier attempts have delivered, once at the beginning of an attempt.
@@ -245,12 +264,19 @@ class MlflowSink(HttpSink):
             flatten=self._options.flatten_params,
             most_params=self._options.max_log_params,
             log_artifacts=self._options.log_artifacts,
+            keeps_all=self._keeps_all,
             last_files=memory.last_files,
         )
         for index, record in enumerate(batch):
             if index % _SLICE == _SLICE - 1:
                 await checkpoint()
             translation.add(record)
+        if translation.left_out:
+            log.warning(
+                "%s: max_log_params=%s, so %d parameters are left out: %s",
+                *(self.name, self._options.max_log_params, len(translation.left_out)),
+                ", ".join(translation.left_out)[:500],
+            )
         memory.end_time = max(memory.end_time or 0, milliseconds(batch[-1].event.time))
         memory.last_files = translation.last_files
         metrics, params = self._ledger.metrics.renamed, self._ledger.params.renamed
@@ -318,7 +344,14 @@ class MlflowSink(HttpSink):
                 await self._server.log(run.run_id, step)
 
 
-def _secret(value: SecretStr | None) -> str:
+def basic(user: str, password: str) -> Mapping[str, str]:
+    """The header of basic authentication (RFC 7617)."""
+    pair = f"{user}:{password}".encode()
+    return {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
+
+
+def secret(value: SecretStr | None) -> str:
+    """What a setting holds; "" where there is none."""
     return "" if value is None else value.get_secret_value()
 
 

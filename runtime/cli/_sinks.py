@@ -20,7 +20,7 @@ def view(found: list[SinkInfo]) -> Table:
     """A table of them."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for heading in ("sink", "state", "delivers", "what it is, or what to do"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")  # addresses may be longer than it is wide
     for each in found:
         table.add_row(
             Text(printable(each.name)),

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from bus import Batch, State
 from sinks import HttpSettings, HttpSink
 from sinks.testing import ScriptedServer
+from tests.servers.wandb_states import clear_environment
 
 KEY = "key-0123456789"
 
@@ -55,6 +56,13 @@ async def sink(server, anyio_backend):
     sink = PlainSink(url=server.url, timeout=2.0, connect_timeout=1.0, read_timeout=1.0)
     yield sink
     await sink.release()
+
+
+@pytest.fixture
+def wandb_environment(monkeypatch, tmp_path):
+    """Without the W&B settings of whoever runs the tests."""
+    clear_environment(monkeypatch, tmp_path)
+    return monkeypatch
 
 
 @pytest.fixture

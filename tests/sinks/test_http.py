@@ -537,6 +537,18 @@ class TestUploads:
         bodies = [request.body for request in server.requests]
         assert bodies == [b"<" + b"0123456789" * 100_000 + b">", b"<>"]
 
+    async def test_many_in_one_body(self, sink, server, tmp_path):
+        """Bytes and files in their order, counted; one that is not there is refused for good."""
+        path, empty = tmp_path / "file", tmp_path / "empty"
+        path.write_bytes(b"0123456789" * 100_000)
+        empty.touch()
+        pieces = [b"<", path, b"", empty, b"|", path, b">"]
+        await sink.http.upload_joined("PUT", server.url, pieces)
+        whole = path.read_bytes()
+        assert server.requests[0].body == b"<" + whole + b"|" + whole + b">"
+        with pytest.raises(RejectedError, match="no file"):
+            await sink.http.upload_joined("PUT", server.url, [path, tmp_path / "gone"])
+
     async def test_an_empty_file_and_none(self, sink, server, tmp_path):
         """An empty file is a file; what is not there is refused for good."""
         path = tmp_path / "file"

@@ -1,5 +1,7 @@
 """A key is planted wherever settings come from, and searched for wherever it could come out."""
 
+import base64
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -29,8 +31,10 @@ from bus import (
     resend_dead,
     sync_run,
 )
+from sinks.clearml import ClearmlSink
 from sinks.comet import CometSink
 from sinks.mlflow import MlflowSink
+from sinks.neptune import NeptuneSink
 from sinks.testing import (
     Action,
     Exchange,
@@ -47,7 +51,8 @@ from tests.bus.delivery.elsewhere import FileSink
 from tests.sinks.post_sink import PostSink
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
-KEY: Final = "planted-0123456789-key"
+KEY: Final = "cGxhbnRlZC0wMTIzNDU2Nzg5"
+"""In base64, so that it stands as it is in tokens that are base64 of more than a key."""
 PACE: Final = Pace(look=0.02, rearm=0.05, backoff=Backoff(first=0.01, ceiling=0.05))
 
 Plant = Callable[[pytest.MonkeyPatch, Path, str], Sink]
@@ -59,6 +64,8 @@ def _by_environment(kind: type[Sink], variable: str, value: str = "{key}") -> Pl
         patch.setenv(variable, value.format(key=KEY, url=url, host=url.removeprefix("http://")))
         if kind is PostSink:
             patch.setenv("POST_SINK_URL", f"{url}/")
+        if kind is ClearmlSink:
+            patch.setenv("CLEARML_API_HOST", url)
         if kind is MlflowSink and variable != "MLFLOW_TRACKING_URI":
             patch.setenv("MLFLOW_TRACKING_URI", url)
         if kind is CometSink:
@@ -84,6 +91,23 @@ def _comet_by_file(patch: pytest.MonkeyPatch, home: Path, url: str) -> Sink:
     return CometSink(url_override=url)
 
 
+def _clearml_by_file(patch: pytest.MonkeyPatch, home: Path, url: str) -> Sink:
+    home.mkdir(parents=True)
+    (home / "clearml.conf").write_text(
+        f'api {{ api_server: {url}\ncredentials {{"access_key": "me", "secret_key": "{KEY}"}} }}'
+    )
+    patch.setenv("HOME", str(home))
+    return ClearmlSink()
+
+
+def _neptune(patch: pytest.MonkeyPatch, url: str) -> Sink:
+    told = json.dumps({"api_key": base64.b64decode(KEY).decode(), "api_address": url})
+    token = base64.b64encode(told.replace(" ", "").encode()).decode()
+    assert KEY in token
+    patch.setenv("NEPTUNE_API_TOKEN", token)
+    return NeptuneSink(project="team/demo")
+
+
 PLANTS: Final[dict[str, Plant]] = {
     "post by argument": lambda _patch, _home, url: PostSink(url=f"{url}/", key=KEY),
     "post by environment": _by_environment(PostSink, "POST_SINK_KEY"),
@@ -102,8 +126,14 @@ PLANTS: Final[dict[str, Plant]] = {
         MlflowSink, "MLFLOW_TRACKING_URI", "http://somebody:{key}@{host}"
     ),
     "mlflow by file": _mlflow_by_file,
+    "neptune by environment": lambda patch, _home, url: _neptune(patch, url),
     "comet by environment": _by_environment(CometSink, "COMET_API_KEY"),
     "comet by file": _comet_by_file,
+    "clearml by argument": lambda _patch, _home, url: ClearmlSink(
+        api_host=url, api_access_key=KEY, api_secret_key=KEY
+    ),
+    "clearml by environment": _by_environment(ClearmlSink, "CLEARML_AUTH_TOKEN"),
+    "clearml by file": _clearml_by_file,
 }
 
 

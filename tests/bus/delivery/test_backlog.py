@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from bus import BatchLimits, MetricsLogged, UnavailableError, sync_run
+from bus import BatchLimits, MetricsLogged, TextLogged, UnavailableError, sync_run
 from bus._delivery import Delivery
 from bus._feed import Feed, FeedReader
 from bus._stream import StreamName, StreamReader
@@ -25,6 +25,7 @@ class Other(Wide):
     name = "other"
 
 
+@pytest.mark.timeout(60)  # so many events take a while under coverage
 async def test_one_that_was_down_catches_up_beside_one_that_was_not(write_run):
     """The shared entries are bounded; what they no longer hold is read again, once, in order."""
     run = write_run(12_000)
@@ -98,3 +99,15 @@ def test_what_a_quota_removed_is_counted(write_run):
 
     assert sink.values == list(range(9, 20))
     assert account.missing == 10
+
+
+def test_an_entry_larger_than_what_is_kept(write_run):
+    """It is read nevertheless, with those around it, by each reader."""
+    big = TextLogged(key="text", text="x" * (9 << 20))
+    feed = Feed(write_run([big, MetricsLogged(step=1, metrics={"n": 1.0})]).dir)
+    for reader in (FeedReader(feed), FeedReader(feed)):
+        found, after = [], 0
+        while entries := reader.read(STREAM, after):
+            found += [entry.line.type for entry in entries]
+            after = entries[-1].line.seq
+        assert found == ["run_started", "text_logged", "metrics_logged", "run_ended"]

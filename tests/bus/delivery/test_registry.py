@@ -4,9 +4,10 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Self
 
 import pytest
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from bus import (
     Batch,
@@ -34,6 +35,12 @@ class KeyedSink(Sink):
 
         api_key: SecretStr
         size: int = Field(default=1, ge=1)
+
+        @model_validator(mode="after")
+        def _sized(self) -> Self:
+            if self.size > 9 and not self.api_key.get_secret_value().startswith("big"):
+                raise ValueError("a size over 9 needs a big key")
+            return self
 
     async def write(self, batch: Batch, state: State) -> State:
         del batch
@@ -95,6 +102,13 @@ def test_settings_errors_never_quote_a_value(monkeypatch):
     assert "sk-planted-secret" not in str(caught.value)
 
 
+def test_settings_that_do_not_go_together_are_told_as_their_check_tells_it(monkeypatch):
+    """No variable is named that is none."""
+    monkeypatch.setenv("KEYED_API_KEY", "k")
+    with pytest.raises(NotConfiguredError, match=r"configured: a size over 9 needs.*key\. Get"):
+        KeyedSink(size=10)
+
+
 def test_arguments_beat_the_environment(monkeypatch):
     """As everywhere."""
     monkeypatch.setenv("KEYED_SIZE", "2")
@@ -110,6 +124,26 @@ def test_all_means_the_ready_ones(registry):
     assert "keyed" not in names
     assert "keyed" in {info.name for info in others}
     assert all(info.readiness != "ready" and info.why for info in others)
+
+
+def test_all_takes_the_special_one_for_the_general(registry):
+    """Two sinks for one place would double everything there."""
+
+    class Special(ScriptedSink):
+        name = "special"
+        instead_of = ("scripted",)
+
+    registry.register("special", Special)
+    sinks, others = registry.make("all")
+    names = {sink.name for sink in sinks}
+    assert "special" in names
+    assert "scripted" not in names
+    (left_out,) = [info for info in others if info.name == "scripted"]
+    assert left_out.why == "special writes to the same place"
+    assert [sink.name for sink in registry.make(["scripted", "special"])[0]] == [
+        "scripted",
+        "special",
+    ]
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "a/b", "../x", "a b", "x" * 65])

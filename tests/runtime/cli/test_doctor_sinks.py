@@ -3,6 +3,8 @@
 import json
 import os
 import time
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -10,22 +12,16 @@ from bus import SINKS, SinkSettings
 from sinks.testing import Received, Reply, ScriptedServer, redirect, self_signed
 from tests.bus.delivery.conftest import ScriptedSink
 
-OURS = {
-    "csv": "sinks.csv:CsvSink",
-    "discord": "sinks.webhook:DiscordSink",
-    "jsonl": "sinks.jsonl:JsonlSink",
-    "mlflow": "sinks.mlflow:MlflowSink",
-    "slack": "sinks.webhook:SlackSink",
-    "tensorboard": "sinks.tensorboard:TensorBoardSink",
-    "webhook": "sinks.webhook:WebhookSink",
-}
+PROJECT = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text("utf-8"))
+OURS = PROJECT["project"]["entry-points"]["hotloop.sinks"]
 PLANTED = "secret-0123456789"
 
 
 @pytest.fixture(autouse=True)
 def _ours(monkeypatch, tmp_path):
     """Ours by name, whatever is installed, and an environment that configures none of them."""
-    for prefix in ("MLFLOW_", "HOTLOOP_", "SLACK_", "DISCORD_"):
+    prefixes = ("AZUREML_", "CLEARML_", "COMET_", "DAGSHUB_", "DISCORD_", "HOTLOOP_", "MLFLOW_")
+    for prefix in (*prefixes, "NEPTUNE_", "SLACK_", "WANDB_"):
         for name in [each for each in os.environ if each.startswith(prefix)]:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))

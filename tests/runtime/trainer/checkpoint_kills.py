@@ -62,14 +62,14 @@ def trial(nursery: Nursery, folder: Path, chance: random.Random) -> list[str]:
     replacing = chance.random() < 0.4
     pid = nursery.fork(f"{folder}\t{replacing}")
     lines = nursery.lines
-    complete = int(lines.next(20) or 0)
+    complete = int(lines.next(60) or 0)
     deadline = time.monotonic() + chance.uniform(0, 0.15)
     while (line := lines.next(max(0.0, deadline - time.monotonic()))) is not None:
         complete = int(line)
         if time.monotonic() > deadline:
             break
     os.kill(pid, signal.SIGKILL)
-    while not (line := lines.next(20) or "ended never").startswith("ended"):
+    while not (line := lines.next(60) or "ended never").startswith("ended"):
         complete = int(line)
     wrong = [] if line == "ended -9" else [f"the child {line}"]
     return wrong + inspect(folder, complete, replacing=replacing)

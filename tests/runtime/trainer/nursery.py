@@ -6,6 +6,7 @@ A script calls `serve` when it is run as a program, and `started` to run itself 
 import contextlib
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -79,21 +80,26 @@ class Nursery:
     def fork(self, line: str) -> int:
         """Start a child, the one before it having ended; return its number."""
         self._stdin.write(f"{line}\n".encode())
-        return int((self.lines.next(20) or "").removeprefix("pid "))
+        return int((self.lines.next(60) or "").removeprefix("pid "))
 
 
 @contextlib.contextmanager
 def started(script: str) -> Iterator[Nursery]:
-    """Run a script that calls `serve`."""
+    """Run a script that calls `serve`; whatever happens, no child of it is left."""
     with subprocess.Popen(  # noqa: S603 - a script of these tests
         [sys.executable, script],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
     ) as process:
-        yield Nursery(process)
-        assert process.stdin is not None
-        process.stdin.close()
-        if process.wait(10) != 0:
-            raise RuntimeError("the process that forks the children failed")
+        try:
+            yield Nursery(process)
+            assert process.stdin is not None
+            process.stdin.close()
+            if process.wait(30) != 0:
+                raise RuntimeError("the process that forks the children failed")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)

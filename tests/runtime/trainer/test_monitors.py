@@ -180,6 +180,8 @@ class TestMachine:
         assert first["a"] >= 50 / (took + 1)
         assert set(measure()) == {"a", "b"}
 
+    @pytest.mark.slow
+    @pytest.mark.timeout(60)
     def test_without_psutil_it_is_said_once(self, tmp_path):
         """Training goes on without the package; one line says what to install."""
         program = f"""

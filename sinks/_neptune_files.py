@@ -1,0 +1,227 @@
+"""Brings files and folders to attributes of a run, whole or in parts, from disk.
+
+A file that the server refuses for good, or that is gone, is one warning and never holds up what
+stands behind it. What the server does not answer is tried again with the batch.
+"""
+
+import base64
+import contextlib
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from anyio import to_thread
+
+from bus import FolderHold, RejectedError, UnavailableError
+from sinks._neptune_plan import Upload
+from sinks._neptune_server import NeptuneServer, mapping, text
+
+log = logging.getLogger("sinks")
+
+_MEGABYTE: Final = 1 << 20
+_LARGEST_IMAGE: Final = 32 << 20
+"""Bytes of an image in a series; Neptune's own client sends no larger ones."""
+_TRIES: Final = 5
+"""How often a part is tried before the server is asked for another upload."""
+
+
+class Done(Protocol):
+    """Told how many files of a folder have had their turn, and whether the last one is stored."""
+
+    async def __call__(self, count: int, *, stored: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a server says of uploads in parts; bytes.
+
+    Attributes:
+        single: The largest file that may come in one request.
+        smallest: The smallest part but the last one.
+        count: The most parts of one file.
+    """
+
+    single: int = 5 * _MEGABYTE
+    smallest: int = 5 * _MEGABYTE
+    count: int = 1000
+
+    def size(self, total: int) -> int:
+        """Bytes of each part of a file but the last one."""
+        return max(self.smallest, -(-total // self.count))
+
+
+@dataclass(slots=True)
+class Parted:
+    """An upload in parts that is under way.
+
+    Attributes:
+        file: Which file's, and where to.
+        id: The server's name for it.
+        done: How many parts are stored.
+        in_vain: Tries since then.
+    """
+
+    file: tuple[Path, int, Mapping[str, str]]
+    id: str
+    done: int = 0
+    in_vain: int = 0
+
+
+class Files:
+    """The files of one run.
+
+    Args:
+        server: The server.
+        run_id: The run.
+    """
+
+    def __init__(self, server: NeptuneServer, run_id: str) -> None:
+        self._server = server
+        self._run_id = run_id
+        self._parts: Parts | None = None
+        self._parted: Parted | None = None
+        self._held: FolderHold | None = None
+
+    async def store(self, upload: Upload, *, skip: int, done: Done) -> None:
+        """Store a file, or every file of a folder.
+
+        Args:
+            upload: What, and where to.
+            skip: How many files of the folder have had their turn already.
+            done: Called after each of the others.
+
+        Raises:
+            DeliveryError: The server cannot be reached, or lets nobody in.
+        """
+        self._hold(Path(upload.source))
+        files = await to_thread.run_sync(_files, Path(upload.source), abandon_on_cancel=True)
+        if not files and not skip:
+            log.warning("%s is gone, so it was not uploaded to Neptune", upload.source)
+            await done(1, stored=False)
+        for count, (path, inner) in enumerate(files, start=1):
+            if count <= skip:
+                continue
+            place = None
+            if upload.place is not None:
+                place = f"{upload.place}/{inner}" if inner else upload.place
+            await done(count, stored=await self._try(path, upload.attribute, place))
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the folder that is being uploaded."""
+        if self._held is not None:
+            self._held.release()
+            self._held = None
+
+    def _hold(self, source: Path) -> None:
+        """Keep a folder from rotation until all of it is stored, however often that is tried."""
+        if self._held is not None and self._held.path == source:
+            return
+        self.release()
+        with contextlib.suppress(OSError):  # a file, or nothing
+            self._held = FolderHold(source)
+
+    async def _try(self, path: Path, attribute: str, place: str | None) -> bool:
+        try:
+            await self._put(path, attribute, place)
+        except RejectedError as error:
+            log.warning("%s was not stored in Neptune: %s", path, error)
+            return False
+        return True
+
+    async def _put(self, path: Path, attribute: str, place: str | None) -> None:
+        size = await to_thread.run_sync(_size, path, abandon_on_cancel=True)
+        given = {"experimentIdentifier": self._run_id, "attribute": attribute}
+        call = "file/upload"
+        more = {"ext": path.suffix.removeprefix(".")}
+        if place is not None:
+            call, more = "fileset/upload", {"subPath": place}
+            given |= more
+        parts = await self._limits()
+        if size > parts.single:
+            await self._put_parts(path, size, call, given, {} if place is not None else more)
+            return
+        await self._server.upload(call, given | more, path, length=size)
+
+    async def _put_parts(
+        self, path: Path, size: int, call: str, given: dict[str, str], more: dict[str, str]
+    ) -> None:
+        """Store a file in parts, behind those that a try has stored which broke off."""
+        file = (path, size, given)
+        parted = self._parted
+        self._parted = None
+        if parted is None or parted.file != file:
+            begin = given | more | {"totalLength": str(size)}
+            started = await self._server.post(f"{call}/start", begin)
+            parted = Parted(file, text(started, "uploadId"))
+        given = given | {"uploadId": parted.id}
+        step = (await self._limits()).size(size)
+        try:
+            for index in range(parted.done, -(-size // step)):
+                part = given | {"uploadPartIdx": str(index)}
+                span = range(index * step, min(size, (index + 1) * step))
+                await self._server.upload_part(f"{call}/part", part, path, span, size)
+                parted.done, parted.in_vain = index + 1, 0
+            await self._server.post(f"{call}/finish", given)
+        except UnavailableError:
+            parted.in_vain += 1
+            self._parted = parted if parted.in_vain < _TRIES else None
+            raise
+
+    async def _limits(self) -> Parts:
+        """What the server takes at once; asked for with the first file."""
+        if self._parts is None:
+            told = mapping((await self._server.config()).get("multiPartUpload") or {})
+            usual = Parts()
+
+            def number(name: str, default: int) -> int:
+                value = told.get(name)
+                return value if isinstance(value, int) and value > 0 else default
+
+            self._parts = Parts(
+                number("maxSinglePartSize", usual.single),
+                number("minChunkSize", usual.smallest),
+                number("maxChunkCount", usual.count),
+            )
+        return self._parts
+
+
+async def image(source: str) -> str | None:
+    """The content of an image in base64; None, with a warning, if it is gone or too large."""
+    content = await to_thread.run_sync(_image, Path(source), abandon_on_cancel=True)
+    if content is None:
+        log.warning("%s was not stored in Neptune: it is gone, or has more than 32 MB", source)
+    return content
+
+
+def _image(source: Path) -> str | None:
+    try:
+        if source.stat().st_size > _LARGEST_IMAGE:
+            return None
+        return base64.b64encode(source.read_bytes()).decode()
+    except OSError:
+        return None
+
+
+def _files(source: Path) -> list[tuple[Path, str]]:
+    """A file, or the files of a folder in a fixed order: the path, the place inside."""
+    if source.is_file():
+        return [(source, "")]
+    found: list[tuple[Path, str]] = []
+    for folder, folders, names in os.walk(source):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(folder, name)
+            if path.is_file():
+                found.append((path, path.relative_to(source).as_posix()))
+    return found
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise RejectedError(f"{path} cannot be read: {error.strerror}") from error
