@@ -64,7 +64,8 @@ VENDORS := AZUREML CLEARML COMET DAGSHUB HF MLFLOW NEPTUNE TENSORBOARD WANDB
 # With an interpreter named, no test can skip for want of a package: it fails.
 test-vendors: $(VENV)/.test .venv-vendors/.installed
 	env $(VENDORS:%=HOTLOOP_%_PYTHON=$(CURDIR)/.venv-vendors/bin/python) \
-	    $(BIN)/python -m pytest tests/vendors tests/sinks/test_tensorboard.py tests/sinks/test_files.py
+	    $(BIN)/python -m pytest $(PARALLEL) --dist loadfile \
+	    tests/vendors tests/sinks/test_tensorboard.py tests/sinks/test_files.py
 
 docs: $(VENV)/.base
 	$(BIN)/python tests/sink_tables.py

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import SecretStr
 
 from bus import Batch, State
@@ -13,6 +14,9 @@ from sinks.testing import ScriptedServer
 from tests.servers.wandb_states import clear_environment
 
 KEY = "key-0123456789"
+# Runs load torch. If the first of them is cut off by its test's time limit in the middle of that,
+# torch can never be loaded again in this process, so it is loaded before there is any limit.
+assert torch.__version__
 
 
 class PlainSink(HttpSink):
