@@ -126,6 +126,7 @@ def load(service: str, who: str) -> None:
         importlib.import_module({"comet": "comet_ml"}.get(service, service))
         return
     assert importlib.import_module("runtime").Run  # names are loaded when they are asked for
+    importlib.import_module("httpx")  # which a sink loads when it begins
     importlib.import_module("sinks" if service == "none" else f"sinks.{service}")
 
 

@@ -178,6 +178,7 @@ if TYPE_CHECKING:
         SinkContext,
         SinkSettings,
         State,
+        SwitchedOffError,
     )
     from bus._sync import resend_dead, sink_context, sync_run
 
@@ -202,6 +203,7 @@ _LAZY = {
     "SinkContext": "bus._sink",
     "SinkSettings": "bus._sink",
     "State": "bus._sink",
+    "SwitchedOffError": "bus._sink",
     "MissingPackageError": "bus._registry",
     "ReportTo": "bus._registry",
     "SINKS": "bus._registry",
@@ -326,6 +328,7 @@ __all__ = [
     "Subscription",
     "SubstepEnded",
     "SummaryLogged",
+    "SwitchedOffError",
     "SystemMetricsLogged",
     "Text",
     "TextLogged",

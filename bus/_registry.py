@@ -156,7 +156,8 @@ class SinkRegistry:
             wanted: "all" for every one that is ready, "none", a name, a sink, or several of them.
 
         Returns:
-            The sinks, and for "all" what stands in the way of each other one.
+            The sinks, and what stands in the way of others: for "all" of each that is not ready,
+            of those that were named if settings switch them off.
 
         Raises:
             UnknownSinkError: There is none of a name.
@@ -168,11 +169,21 @@ class SinkRegistry:
         if wanted == "all":
             return self._make_all()
         each_wanted: Iterable[str | Sink] = [wanted] if isinstance(wanted, (str, Sink)) else wanted
-        return [each if isinstance(each, Sink) else self.load(each)() for each in each_wanted], []
+        sinks: list[Sink] = []
+        others: list[SinkInfo] = []
+        for each in each_wanted:
+            try:
+                sinks.append(each if isinstance(each, Sink) else self.load(each)())
+            except NotConfiguredError as error:
+                if not error.switched_off:
+                    raise
+                others.append(self.look(error.sink))
+        return sinks, others
 
     def _here(self, name: str) -> str:
         """The name that a sink has here, also if Transformers' is given."""
-        return _UPSTREAM.get(name, name) if name not in self.names() else name
+        # Looking for names goes through everything that is installed, so it is done last.
+        return _UPSTREAM[name] if name in _UPSTREAM and name not in self.names() else name
 
     def _make_all(self) -> "tuple[list[Sink], list[SinkInfo]]":
         found = [self.look(name) for name in self.names()]

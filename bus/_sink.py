@@ -36,6 +36,13 @@ Result = TypeVar("Result")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
+class SwitchedOffError(ValueError):
+    """What a validator of settings raises if they say that there shall be no such sink.
+
+    `WANDB_MODE=disabled` is such a one. A run then goes on without the sink, also if it was named.
+    """
+
+
 class NotConfiguredError(BusError, ValueError):
     """A sink lacks settings.
 
@@ -43,7 +50,10 @@ class NotConfiguredError(BusError, ValueError):
         sink: Its name.
         problems: What is missing or wrong, one sentence each; never a value.
         help: Where to get what is missing.
+        switched_off: Whether settings say that there shall be no such sink.
     """
+
+    switched_off = False
 
     def __init__(self, sink: str, problems: Sequence[str], help: str = "") -> None:  # noqa: A002 - said so everywhere
         listed = "; ".join(problems)
@@ -245,9 +255,11 @@ class Sink(ABC):
             try:
                 settings = self.Settings(**fields)
             except ValidationError as error:
-                raise NotConfiguredError(
-                    self.name, _problems(error, self.Settings), self.help
-                ) from None
+                problems = _problems(error, self.Settings)
+                lacking = NotConfiguredError(self.name, problems, self.help)
+                causes = [each.get("ctx", {}).get("error") for each in error.errors()]
+                lacking.switched_off = any(isinstance(each, SwitchedOffError) for each in causes)
+                raise lacking from None
         elif fields or not isinstance(settings, self.Settings):
             raise TypeError(f"{type(self).__name__} takes its own Settings, or fields of them")
         self.settings = settings

@@ -25,6 +25,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from bus import SwitchedOffError
 from sinks._http import HttpSettings
 
 Mode: TypeAlias = Literal["get_or_create", "get", "create", "offline"]
@@ -45,7 +46,7 @@ def _mode(value: object) -> object:
     """Transformers before version 5 also knew `online`, `offline` and `disabled`."""
     word = str(value).strip().lower()
     if word == _DISABLED:
-        raise ValueError("COMET_MODE is disabled")
+        raise SwitchedOffError("COMET_MODE is disabled")
     return "get_or_create" if word == "online" else word
 
 

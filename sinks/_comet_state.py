@@ -33,6 +33,7 @@ class Memory(BaseModel):
         masked_for: The attempt that the mask is for.
         epoch: The last step that came with an epoch, and that epoch.
         offset: Console lines delivered so far; None before the first.
+        checkpoint: The folder of the checkpoint that was announced last.
         waiting: Files to upload when the run ends, by their place there.
         under_way: Which upload or stretch is under way.
         done: How many files or points of it are there.
@@ -47,6 +48,7 @@ class Memory(BaseModel):
     masked_for: int = 1
     epoch: tuple[int, float] | None = None
     offset: int | None = None
+    checkpoint: str = ""
     waiting: dict[str, File] = Field(default_factory=dict[str, File])
     under_way: str = ""
     done: int = 0

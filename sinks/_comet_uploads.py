@@ -34,6 +34,10 @@ class Uploads:
         *_, folder, name = ("", *event.path.replace("\\", "/").rstrip("/").split("/"))
         target, kind, metadata = f"{folder}/{name}" if folder else name, "asset", Item()
         model = isinstance(event, CheckpointSaved) or event.kind in ("checkpoint", "model")
+        if isinstance(event, CheckpointSaved):
+            self._memory.checkpoint = event.path
+        elif event.kind == "checkpoint" and event.path == self._memory.checkpoint:
+            return []  # a trainer announces its checkpoints as artifacts too
         if isinstance(event, ArtifactReady):
             target, metadata = event.name, dict(event.metadata)
             kind = "model-element" if event.kind == "model" else "asset"

@@ -18,7 +18,7 @@ import anyio
 from anyio import to_thread
 from pydantic import JsonValue
 
-from bus import UnavailableError
+from bus import RejectedError, UnavailableError
 from sinks._http import HttpClient
 from sinks._mlflow_artifacts import Artifacts, Done, Files
 from sinks._mlflow_server import MlflowServer
@@ -26,6 +26,8 @@ from sinks._mlflow_server import MlflowServer
 log = logging.getLogger("sinks")
 
 FOLDER: Final = "artifacts"
+_OVERTAKEN: Final = "invalid last_commit"
+"""What the server says to a commit on top of one that is not the last any more."""
 _SUMMARY: Final = 100
 """Characters that a commit's summary may have."""
 _FILES: Final = 100
@@ -50,35 +52,45 @@ class Repository:
         self._url = url
         self._branch = branch
         self._headers = headers
-        self._waits_for: tuple[str, float] | None = None
+        self._about: Mapping[str, JsonValue] | None = None
+        self._refused: str | None = None
+        self._waits_for: tuple[str | None, float] | None = None
 
     async def commit(self, files: Files, summary: str) -> None:
         """Commit files to the folder; those that are there already are replaced."""
         head = await self._head(self._branch)
+        self._check_mirror(head)
         branch, fields = self._branch, {"commit_choice": "direct"}
         if head is None:
-            branch = str((await self._about()).get("default_branch") or "main")
+            branch = str((await self._asked()).get("default_branch") or "main")
             fields = {"commit_choice": "commit-to-new-branch", "new_branch_name": self._branch}
-        self._check_mirror(head)
         fields |= {
             "commit_summary": summary[:_SUMMARY],
             "versioning": "dvc",
             "last_commit": head or "",
             "is_dvc_dir": "true",
         }
+        try:
+            made = await self._put(branch, fields, files)
+        except RejectedError as error:
+            if _OVERTAKEN not in str(error) or head == self._refused:
+                raise
+            self._refused = head
+            raise UnavailableError(f"somebody else has committed meanwhile: {error}") from error
+        if made not in ("", head) and (await self._asked()).get("mirror"):
+            self._waits_for = head, anyio.current_time() + _SYNC
+
+    async def _put(self, branch: str, fields: Mapping[str, str], files: Files) -> str:
+        """Send a form; the branch's last commit then, "" if the server does not say."""
         boundary = f"hotloop-{secrets.token_hex(16)}"
+        kind = {"content-type": f"multipart/form-data; boundary={boundary}"}
         answer = await self._http.upload_joined(
             "PUT",
-            f"{self._url}/content/{quote(branch, safe='')}/{FOLDER}",
+            f"{self._url}/content/{quote(branch)}/{FOLDER}",
             list(_form(boundary, fields, files)),
-            headers={
-                **self._headers,
-                "content-type": f"multipart/form-data; boundary={boundary}",
-            },
+            headers={**self._headers, **kind},
         )
-        made = answer.headers.get("etag", "").strip('"')
-        if head is not None and made not in ("", head) and (await self._about()).get("mirror"):
-            self._waits_for = head, anyio.current_time() + _SYNC
+        return answer.headers.get("etag", "").strip('"')
 
     def _check_mirror(self, head: str | None) -> None:
         """A mirror shows a commit once the original repository has it; before that none is safe."""
@@ -91,15 +103,19 @@ class Repository:
     async def _head(self, branch: str) -> str | None:
         """The last commit of a branch; None if there is no such branch."""
         answer = await self._http.get(
-            f"{self._url}/branches/{quote(branch, safe='')}", headers=self._headers, good={404}
+            f"{self._url}/branches/{quote(branch)}", headers=self._headers, good={404}
         )
         if answer.status == 404:
             return None
         commit = _mapping(answer.json()).get("commit")
         return str(_mapping(commit).get("id") or "")
 
-    async def _about(self) -> Mapping[str, JsonValue]:
-        return _mapping((await self._http.get(self._url, headers=self._headers)).json())
+    async def _asked(self) -> Mapping[str, JsonValue]:
+        """What the repository says of itself, asked once."""
+        if self._about is None:
+            answer = await self._http.get(self._url, headers=self._headers)
+            self._about = _mapping(answer.json())
+        return self._about
 
 
 class RepositoryFiles(Artifacts):
@@ -115,6 +131,7 @@ class RepositoryFiles(Artifacts):
     """
 
     _name: ClassVar[str] = "DagsHub"
+    _what: ClassVar[str] = "texts"
 
     def __init__(
         self,

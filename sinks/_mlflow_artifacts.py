@@ -45,6 +45,8 @@ class Artifacts:
     """
 
     _name: ClassVar[str] = "MLflow"
+    _what: ClassVar[str] = "files"
+    """What the server is asked to store, and stores none of if it says so."""
 
     def __init__(
         self, http: HttpClient, server: MlflowServer, base: str, artifact_uri: str
@@ -72,10 +74,9 @@ class Artifacts:
             target = legal_path(upload.target)
         except UnsafePathError as error:
             raise RejectedError(str(error), guilty=(upload.record,)) from error
-        if self._off:
-            return
         if upload.source is None:
-            await self._guarded(target, partial(self._put_text, target, upload.text))
+            if not self._off:
+                await self._guarded(target, partial(self._put_text, target, upload.text))
             return
         self._hold(Path(upload.source))
         files = await to_thread.run_sync(_files, Path(upload.source), abandon_on_cancel=True)
@@ -149,7 +150,8 @@ class Artifacts:
 
     def _give_up(self, why: str) -> None:
         if not self._off:
-            log.warning("files are not uploaded to %s, everything else is: %s", self._name, why)
+            what = (self._what, self._name)
+            log.warning("%s are not uploaded to %s, everything else is: %s", *what, why)
         self._off = True
 
 

@@ -30,6 +30,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from bus import SwitchedOffError
 from sinks._http import HttpSettings
 
 LogArtifacts: TypeAlias = Literal["never", "end", "checkpoints", "all"]
@@ -193,7 +194,7 @@ class MlflowSettings(HttpSettings):
     @classmethod
     def _usable(cls, data: dict[str, object]) -> dict[str, object]:
         if os.environ.get("DISABLE_MLFLOW_INTEGRATION", "").lower() in _TRUE:
-            raise ValueError("DISABLE_MLFLOW_INTEGRATION is set")
+            raise SwitchedOffError("DISABLE_MLFLOW_INTEGRATION is set")
         return without_user(data)
 
     @field_validator("tracking_uri")

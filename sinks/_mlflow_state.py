@@ -20,6 +20,7 @@ class Memory(BaseModel):
         mask: For each metric the step up to which earlier attempts have delivered it.
         masked_for: The attempt that the mask is for.
         last_files: What to upload when the run ends: by kind, the place there and the path here.
+        checkpoint: The folder of the checkpoint that was announced last.
         uploading: Which upload is under way.
         uploaded: How many files of it are stored.
         end_time: When the last event was made, in milliseconds since 1970.
@@ -32,6 +33,7 @@ class Memory(BaseModel):
     mask: dict[str, int] = Field(default_factory=dict[str, int])
     masked_for: int = 1
     last_files: dict[str, tuple[str, str]] = Field(default_factory=dict[str, tuple[str, str]])
+    checkpoint: str = ""
     uploading: str = ""
     uploaded: int = 0
     end_time: int | None = None
@@ -48,4 +50,5 @@ def ledger(memory: Memory, metrics: Iterable[str], params: Mapping[str, str]) ->
         params=Names(memory.params, set(params)),
         values=dict(params),
         mask=dict(memory.mask),
+        checkpoint=memory.checkpoint,
     )

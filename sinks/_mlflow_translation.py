@@ -68,6 +68,7 @@ class Ledger:
         values: Parameters and their values, by name there.
         latest: For each metric the last point of `MetricsLogged`: its step and value.
         mask: For each metric the step up to which an earlier attempt has delivered it.
+        checkpoint: The folder of the checkpoint that was announced last.
     """
 
     metrics: Names
@@ -77,6 +78,7 @@ class Ledger:
         default_factory=dict[str, tuple[int | None, float]]
     )
     mask: dict[str, int] = field(default_factory=dict[str, int])
+    checkpoint: str = ""
 
 
 class Translation:
@@ -207,6 +209,10 @@ class Translation:
             return
         model = isinstance(event, CheckpointSaved) or event.kind in _MODELS
         kind = "checkpoint" if isinstance(event, CheckpointSaved) else event.kind
+        if isinstance(event, CheckpointSaved):
+            self._ledger.checkpoint = source
+        elif kind == "checkpoint" and source == self._ledger.checkpoint:
+            return  # a trainer announces its checkpoints as artifacts too
         target = f"checkpoints/{name}"
         if isinstance(event, ArtifactReady):
             target = f"{_folder(event.kind)}s/{event.name}"

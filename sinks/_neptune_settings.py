@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from bus import SwitchedOffError
 from sinks._http import HttpSettings
 from sinks._neptune_token import ApiToken
 
@@ -104,7 +105,7 @@ class NeptuneSettings(HttpSettings):
     def _usable(cls, data: dict[str, object]) -> dict[str, object]:
         mode = data.get("mode")
         if mode in _OFF:
-            raise ValueError(f"NEPTUNE_MODE is {mode}, which turns this sink off")
+            raise SwitchedOffError(f"NEPTUNE_MODE is {mode}, which turns this sink off")
         if mode in ("sync", "read-only"):
             raise ValueError(
                 f"NEPTUNE_MODE is {mode}, which would hold up the training or write nothing; "

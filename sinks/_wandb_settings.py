@@ -25,6 +25,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from bus import SwitchedOffError
 from sinks._http import HttpSettings
 
 Resume: TypeAlias = Literal["allow", "must", "never"]
@@ -65,8 +66,10 @@ def _log_model(value: object) -> object:
 
 def _mode(value: object) -> object:
     word = str(value).strip().lower()
-    if word in ("disabled", "shared"):
-        raise ValueError(f"{word!r} leaves no run for this sink; leave the sink out, or set online")
+    if word == "disabled":
+        raise SwitchedOffError("WANDB_MODE is disabled")
+    if word == "shared":
+        raise ValueError("'shared' leaves no run for this sink; leave the sink out, or set online")
     return "offline" if word == "dryrun" else word
 
 
@@ -206,7 +209,7 @@ class WandbSettings(HttpSettings):
     @classmethod
     def _usable(cls, data: dict[str, object]) -> dict[str, object]:
         if os.environ.get("WANDB_DISABLED", "").lower() in _TRUE:
-            raise ValueError("WANDB_DISABLED is set")
+            raise SwitchedOffError("WANDB_DISABLED is set")
         return data
 
     @model_validator(mode="after")

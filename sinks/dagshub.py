@@ -23,8 +23,8 @@ from sinks.mlflow import MlflowSink, basic, secret
 
 __all__ = ["DagsHubSettings", "DagsHubSink"]
 
-_AGAIN: Final = re.compile(r'"error"\s*:\s*"(server error|invalid last_commit)"')
-"""A commit that may succeed when it is made anew; DagsHub's client 0.7.3 knows these words."""
+_AGAIN: Final = re.compile(r'"error"\s*:\s*"server error"')
+"""A commit that may succeed when it is made again, as DagsHub's client 0.7.3 does."""
 
 
 class _Server(MlflowServer):
@@ -115,6 +115,9 @@ class DagsHubSink(MlflowSink):
     def _bearer(self) -> Mapping[str, str]:
         token = self._options.token
         return {"authorization": f"Bearer {token}"} if token else {}
+
+    def _owner(self) -> str:
+        return self._user or super()._owner()
 
     def _make_server(self) -> MlflowServer:
         return _Server(self.http, self._options.tracking_uri)

@@ -198,7 +198,7 @@ class MlflowSink(HttpSink):
         token = self._context.run_id
         run = await self._server.find_run(self._experiment_id, token)
         if run is None:
-            name, user = self._options.run_name or self._context.name, _user()
+            name, user = self._options.run_name or self._context.name, self._owner()
             tags = {TOKEN: token, "mlflow.user": user, "mlflow.runName": name}
             if self._options.parent_run_id:
                 tags["mlflow.parentRunId"] = self._options.parent_run_id
@@ -228,6 +228,10 @@ class MlflowSink(HttpSink):
         """Where the run's files go."""
         base = self._options.tracking_uri
         return Artifacts(self.http, self._server, base, run.artifact_uri)
+
+    def _owner(self) -> str:
+        """Whose the run is there: as MLflow's own client has it who signs in, or who trains."""
+        return self._options.tracking_username or _user()
 
     def _known_run(self, memory: Memory) -> str | None:
         """The run to go on with, if there is one."""
@@ -279,6 +283,7 @@ class MlflowSink(HttpSink):
             )
         memory.end_time = max(memory.end_time or 0, milliseconds(batch[-1].event.time))
         memory.last_files = translation.last_files
+        memory.checkpoint = self._ledger.checkpoint
         metrics, params = self._ledger.metrics.renamed, self._ledger.params.renamed
         if metrics != memory.metrics or params != memory.params:
             memory.metrics, memory.params = dict(metrics), dict(params)

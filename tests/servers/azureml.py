@@ -137,6 +137,9 @@ class StandIn(mlflow.StandIn):
             raise Refused(404, "")
         if (method, found[4]) == ("GET", "token") and self.renewed:
             return self._token()
+        if (method, found[4]) == ("GET", "artifacts"):
+            origin = {"origin": "ExperimentRun", "container": f"dcid.{found[3]}"}
+            return {"value": [{**origin, "path": path} for path in self.files]}
         if (method, found[4]) == ("POST", "artifacts/batch/metadata"):
             return self._places(json.loads(content))
         raise Refused(404, "")

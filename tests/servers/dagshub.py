@@ -73,8 +73,8 @@ class StandIn(mlflow.StandIn):
         mirror: Whether the repository mirrors another one; then `sync` shows what was committed.
     """
 
-    def __init__(self, *, mirror=False):
-        super().__init__(old=True)
+    def __init__(self, *, mirror=False, serves_artifacts=True):
+        super().__init__(old=True, serves_artifacts=serves_artifacts)
         self.tracking_uri = f"{self.url}/{REPOSITORY}.mlflow"
         self.branches = {"main": Branch()}
         self.mirror = mirror
@@ -119,7 +119,7 @@ class StandIn(mlflow.StandIn):
             head = self.shown if self.mirror else self.branches[unquote(rest)].head
             return {"name": unquote(rest), "commit": {**COMMIT, "id": head}}
         if (method, kind) == ("PUT", "content"):
-            branch, _, folder = rest.partition("/")
+            branch, _, folder = rest.rpartition("/")
             return self._commit(unquote(branch), unquote(folder), headers, content)
         raise Refused(404, "")
 

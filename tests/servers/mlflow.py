@@ -154,6 +154,7 @@ class StandIn:
             ("POST", "runs/update"): self._update,
             ("POST", "runs/delete"): self._delete_run,
             ("POST", "runs/log-batch"): self._log_batch,
+            ("POST", "logged-models/search"): lambda _: {},
             ("GET", "metrics/get-history"): self._history_of,
             ("GET", FILES.rstrip("/")): self._listed,
         }.get(call)
@@ -361,7 +362,11 @@ def _handler(server):
         disable_nagle_algorithm = True
 
         def _serve(self):
-            content = self.rfile.read(int(self.headers.get("content-length") or 0))
+            size = int(self.headers.get("content-length") or 0)
+            content = self.rfile.read(size)
+            if len(content) < size:  # whoever sent it was killed
+                self.close_connection = True
+                return
             headers = {name.lower(): value for name, value in self.headers.items()}
             status, body, answers = server.answer(self.command, self.path, headers, content)
             if not answers:

@@ -199,9 +199,12 @@ class TestJob:
         environment.setenv("MLFLOW_TRACKING_TOKEN", first)
         server.tokens = {first}
         server.renewed = [(second, 3600)]
-        account = deliver(write_attempt(tmp_path / "run", points(3)), AzureMLSink())
+        run_dir = write_attempt(tmp_path / "run", points(3))
+        account = deliver(run_dir, AzureMLSink())
 
         assert account.complete
+        files = [path.read_text() for path in run_dir.rglob("*") if path.is_file()]
+        assert not any(secret in text for text in files for secret in (first, second))
         shown = [each["authorization"] for each in server.headers]
         assert shown[0] == f"Bearer {first}"
         assert set(shown[1:]) == {f"Bearer {second}"}

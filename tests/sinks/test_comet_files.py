@@ -110,6 +110,15 @@ class TestWhen:
 class TestTries:
     """Uploads that fail."""
 
+    def test_what_a_trainer_announces_twice_is_sent_once(self, server, tmp_path, events):
+        """As a checkpoint that was saved and as an artifact of that kind."""
+        saved = next(each for each in events if isinstance(each, CheckpointSaved))
+        again = ArtifactReady(step=saved.step, path=saved.path, kind="checkpoint", name="again")
+        run_dir = write_attempt(tmp_path / "run", [saved, again])
+        deliver(run_dir, server, log_assets="checkpoints")
+
+        assert len(server.calls(ASSET)) == 2
+
     def test_a_retry_goes_on_behind_the_files_that_are_there(self, server, tmp_path, events):
         """Each file is sent once, but for those whose answers were missing; none is there twice."""
         server.faults[ASSET].extend([None, 500, None, "lose"])

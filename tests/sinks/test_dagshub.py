@@ -93,6 +93,7 @@ class TestTheRun:
         assert account.complete
         assert server.run.series("loss") == [(n, float(n)) for n in range(3)]
         assert server.run.params == {"lr": "0.1"}
+        assert server.run.tags["mlflow.user"] == USER
         assert server.run.info["status"] == "FINISHED"
         (run_id,) = server.runs
         assert account.url == f"{server.tracking_uri}/#/experiments/1/runs/{run_id}"
@@ -178,6 +179,18 @@ class TestFiles:
         place = f"/api/v1/repos/{REPOSITORY}/content/main/artifacts"
         assert set(commits(server)) == {place}
 
+    def test_an_mlflow_that_stores_no_texts(self, tmp_path, caplog):
+        """Is one warning; files are commits all the same."""
+        events = [TextLogged(step=1, key="sample", text="To be"), checkpoint(tmp_path, 1)]
+        with StandIn(serves_artifacts=False) as server:
+            account = deliver(
+                write_attempt(tmp_path / "run", events), server, log_artifacts="checkpoints"
+            )
+
+        assert account.complete
+        assert len(server.branches["main"].files) == 2
+        assert len([each for each in caplog.messages if "texts are not uploaded" in each]) == 1
+
     def test_names_that_a_form_must_quote(self, server, tmp_path):
         """A quotation mark, a line feed and letters beyond ASCII reach the repository."""
         names = ('a "b".txt', "c\nd", "\u00e9 e")
@@ -235,6 +248,21 @@ class TestFiles:
 
         assert account.complete
         assert len(server.branches["main"].files) == 2
+
+    def test_a_last_commit_that_is_never_taken(self, server, tmp_path, caplog):
+        """Is tried once more and then a warning, so that the metrics behind it get on."""
+        refusal = Refused(422, "")
+        refusal.body = b'{"error": "invalid last_commit", "details": "x"}'
+        server.faults["content"].extend([refusal] * 2)
+        events = [checkpoint(tmp_path, 1), *points(3)]
+        account = deliver(
+            write_attempt(tmp_path / "run", events), server, log_artifacts="checkpoints"
+        )
+
+        assert account.complete
+        assert len(server.run.series("loss")) == 3
+        assert len(commits(server)) == 2
+        assert len([each for each in caplog.messages if "was not stored" in each]) == 1
 
     def test_what_is_refused_holds_up_nothing(self, server, tmp_path, caplog):
         """One warning with the server's words; metrics and later files arrive."""

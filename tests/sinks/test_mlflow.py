@@ -21,6 +21,7 @@ from bus import (
     Response,
     TextLogged,
     list_cursors,
+    resend_dead,
     sync_run,
     unheld,
 )
@@ -356,6 +357,23 @@ class TestFiles:
         assert len(server.files) == 4
         assert len(server.calls("artifacts")) == 5
 
+    def test_what_a_trainer_announces_twice_is_sent_once(self, server, tmp_path, events):
+        """As a checkpoint that was saved and as an artifact of that kind; also over two batches."""
+        saved = next(each for each in events if isinstance(each, CheckpointSaved))
+        again = ArtifactReady(step=saved.step, path=saved.path, kind="checkpoint", name="again")
+        other = ArtifactReady(step=saved.step, path=saved.path, kind="model", name="best")
+
+        class OneByOne(MlflowSink):
+            limits = BatchLimits(events=1, age=0.0)
+
+        for kind in (MlflowSink, OneByOne):
+            run_dir = write_attempt(tmp_path / kind.__name__, [saved, again, other])
+            sink = kind(tracking_uri=server.url, log_artifacts="checkpoints")
+            sync_run(run_dir, [sink], pace=QUICK, timeout=60)
+        stored = [path.partition("/artifacts/")[2].rpartition("/")[0] for path in server.files]
+        assert sorted(set(stored)) == [f"checkpoints/{Path(saved.path).name}", "models/best"]
+        assert len(server.calls("artifacts")) == len(server.files)
+
     def test_what_is_being_uploaded_is_not_rotated_away(self, server, tmp_path, events):
         """A folder is held from its first file to its last, through a failed try."""
         first, second = (Path(each.path) for each in events if isinstance(each, CheckpointSaved))
@@ -429,6 +447,18 @@ class TestRefusals:
         assert [step for step, _ in server.run.series("loss")] == [0, 2, 3, 4]
         batches = [body for body in server.calls("runs/log-batch") if "metrics" in body]
         assert [len(body["metrics"]) for body in batches] == [5, 4]
+
+    def test_a_run_stays_ended_when_a_dead_letter_is_sent_again(self, server, tmp_path):
+        """It is opened for that, and closed again as it was."""
+        server.faults["runs/log-batch"].append(
+            Refused(400, "INVALID_PARAMETER_VALUE", "Invalid value for parameter 'metrics[1].name'")
+        )
+        run_dir = write_attempt(tmp_path / "run", points(5), outcome="failed")
+        deliver(run_dir, server)
+        assert resend_dead(run_dir, MlflowSink(tracking_uri=server.url)) == (1, 0)
+
+        assert len(server.run.series("loss")) == 5
+        assert server.run.info["status"] == "FAILED"
 
     @pytest.mark.parametrize(
         ("status", "text", "kind"),

@@ -17,6 +17,7 @@ from sinks.azureml import AzureMLSink
 from sinks.testing import self_signed
 from tests.servers.azureml import StandIn, token
 from tests.servers.journals import QUICK, write_attempt
+from tests.vendors.mlflow_server import READER
 
 PYTHON = os.environ.get("HOTLOOP_AZUREML_PYTHON")
 ROOT = Path(__file__).parents[2]
@@ -71,6 +72,23 @@ def start(command, environment):
     return done
 
 
+def deliver(folder, file, certificate):
+    """The run of `azureml_client.py` through our sink, with all of it from the environment."""
+    points = [*((step, 1 / step) for step in range(1, 6)), (6, math.nan)]
+    run_dir = write_attempt(
+        folder / "ours",
+        [
+            *(MetricsLogged(step=step, metrics={"loss": value}) for step, value in points),
+            ArtifactReady(path=str(file), kind="ckpt", name="a.txt"),
+        ],
+        config={"lr": 0.1},
+    )
+    sink = AzureMLSink(verify=certificate, tags={"team": "nlp"}, log_artifacts="all")
+    (account,) = sync_run(run_dir, [sink], pace=QUICK, timeout=60)
+    assert account.complete
+    assert account.dead == 0
+
+
 def test_the_client_and_our_sink_leave_the_same(tmp_path, monkeypatch):
     """Series with a NaN, parameter, tag, file and status, in a job; both over TLS.
 
@@ -87,26 +105,38 @@ def test_the_client_and_our_sink_leave_the_same(tmp_path, monkeypatch):
         start([PYTHON, str(program), str(file)], job(theirs, certificate))
         for name, value in job(ours, certificate).items():
             monkeypatch.setenv(name, value)
-        points = [*((step, 1 / step) for step in range(1, 6)), (6, math.nan)]
-        run_dir = write_attempt(
-            tmp_path / "ours",
-            [
-                *(MetricsLogged(step=step, metrics={"loss": value}) for step, value in points),
-                ArtifactReady(path=str(file), kind="ckpt", name="a.txt"),
-            ],
-            config={"lr": 0.1},
-        )
-        sink = AzureMLSink(verify=certificate, tags={"team": "nlp"}, log_artifacts="all")
-        (account,) = sync_run(run_dir, [sink], pace=QUICK, timeout=60)
+        deliver(tmp_path, file, certificate)
 
-    assert account.complete
-    assert account.dead == 0
     assert ours.run.series("loss") == theirs.run.series("loss")
     assert len(ours.run.series("loss")) == 6
     assert ours.run.params == theirs.run.params == {"lr": "0.1"}
     assert ours.run.info["status"] == theirs.run.info["status"] == "RUNNING"
     assert ours.run.tags["team"] == theirs.run.tags["team"] == "nlp"
     assert list(ours.storage.blobs.values()) == list(theirs.storage.blobs.values()) == [b"12345"]
+
+
+def test_the_client_reads_our_run(tmp_path, monkeypatch):
+    """Through the workspace's address, in the same job."""
+    certificate = self_signed(tmp_path)
+    file = tmp_path / "a.txt"
+    file.write_text("12345")
+    server = StandIn()
+    server.secure(certificate)
+    with server:
+        variables = job(server, certificate)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        deliver(tmp_path, file, certificate)
+        command = [PYTHON, str(READER), variables["MLFLOW_TRACKING_URI"], "run", JOB]
+        read = json.loads(start(command, variables).stdout.decode().splitlines()[-1])
+
+    assert read["experiment"] == "azexp"
+    assert read["status"] == "RUNNING"
+    assert read["params"] == {"lr": "0.1"}
+    assert [step for step, _, _ in read["metrics"]["loss"]] == [*range(1, 7)]
+    assert read["metrics"]["loss"][5][1] == "nan"
+    assert read["tags"]["hotloop.outcome"] == "finished"
+    assert [path for path, _ in read["files"]] == ["ckpts/a.txt"]
 
 
 def test_azure_identity_finds_a_token(tmp_path):

@@ -182,6 +182,7 @@ def test_upstreams_callback_and_our_sink_leave_the_same(tmp_path):
         *("hub_token", "output_dir", "restore_callback_states_from_checkpoint"),
     }
     assert ours.run.info["run_name"] == theirs.run.info["run_name"] == "hf"
+    assert ours.run.tags["mlflow.user"] == theirs.run.tags["mlflow.user"] == USER
     assert ours.run.info["status"] == theirs.run.info["status"] == "FINISHED"
     models = [f"artifacts/checkpoint-{n}/model.safetensors" for n in (10, 20, 25)]
     assert set(models) <= ours.branches["main"].files.keys() & theirs.branches["main"].files.keys()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from bus import (
     Batch,
@@ -17,6 +17,7 @@ from bus import (
     Sink,
     SinkSettings,
     State,
+    SwitchedOffError,
     UnknownSinkError,
 )
 from bus._registry import SinkRegistry
@@ -107,6 +108,33 @@ def test_settings_that_do_not_go_together_are_told_as_their_check_tells_it(monke
     monkeypatch.setenv("KEYED_API_KEY", "k")
     with pytest.raises(NotConfiguredError, match=r"configured: a size over 9 needs.*key\. Get"):
         KeyedSink(size=10)
+
+
+def test_one_that_is_switched_off_is_left_out(registry, monkeypatch):
+    """A script may name it and its environment turn it off; what is missing is an error."""
+
+    class Switched(KeyedSink):
+        name = "switched"
+
+        class Settings(SinkSettings, env_prefix="SWITCHED_"):
+            mode: str = "online"
+            key: str
+
+            @field_validator("mode")
+            @classmethod
+            def _on(cls, mode: str) -> str:
+                if mode == "disabled":
+                    raise SwitchedOffError("SWITCHED_MODE is disabled")
+                return mode
+
+    registry.register("switched", Switched)
+    with pytest.raises(NotConfiguredError, match="SWITCHED_KEY"):
+        registry.make(["switched"])
+    monkeypatch.setenv("SWITCHED_MODE", "disabled")
+    sinks, (other,) = registry.make(["scripted", "switched"])
+    assert [each.name for each in sinks] == ["scripted"]
+    assert other.name == "switched"
+    assert "SWITCHED_MODE is disabled" in other.why
 
 
 def test_arguments_beat_the_environment(monkeypatch):
