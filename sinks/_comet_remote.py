@@ -70,7 +70,7 @@ def remote(key: str, answer: Mapping[str, JsonValue]) -> RemoteExperiment:
     )
 
 
-def public(key: str, link: JsonValue = None) -> RemoteExperiment:
+def public(key: str, link: JsonValue) -> RemoteExperiment:
     """An experiment of which the REST interface tells nothing but its address."""
     page = link if isinstance(link, str) else ""
     return RemoteExperiment(key, "", "", page, offset=0, largest=_LARGEST * _MEGABYTE)

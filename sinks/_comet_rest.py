@@ -7,7 +7,7 @@ its own, and knows neither a stop button nor an upload that comes again.
 import json
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from pydantic import JsonValue
 
@@ -45,8 +45,9 @@ class RestServer(CometServer):
 
     async def get_run(self, key: str) -> RemoteExperiment:
         """Go on with an experiment."""
-        await self._read("experiment/metadata", key)
-        return public(key)
+        found = await self._read("experiment/metadata", key)
+        place = f"{found.get('workspaceName')}/{found.get('projectName')}"
+        return public(key, f"{self.root}/{quote(place)}/{key}")
 
     async def beat(self, experiment: RemoteExperiment, *, alive: bool) -> Beat:
         """Tell that the run lives; that it is over is for `update_status` to tell."""

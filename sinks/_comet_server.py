@@ -2,7 +2,7 @@
 
 Metrics, parameters and what concerns the experiment's life go where comet_ml 3.58.8 sends them;
 the public REST interface, which takes one number a request, gets the rest. Every call but
-`metrics` may be repeated.
+`metrics` and `notify` may be repeated.
 """
 
 import os

@@ -14,11 +14,13 @@ class File(NamedTuple):
         source: Where it is.
         kind: What Comet calls it: "asset" or "model-element".
         group: The model it belongs to; "" if to none.
+        step: The step it is of.
     """
 
     source: str
     kind: str
     group: str = ""
+    step: int | None = None
 
 
 class Memory(BaseModel):

@@ -184,7 +184,7 @@ class Translation:
             if text:
                 self._stretch.others[f"hotloop.{name}"] = shortened(text)
         self._memory.error = event.error
-        self._stretch.uploads += waiting(self._memory, event.step)
+        self._stretch.uploads += waiting(self._memory)
 
     def _parameters(self, event: Event, values: Mapping[str, JsonValue]) -> None:
         for key, value in flattened(values):

@@ -43,7 +43,7 @@ class Uploads:
             kind = "model-element" if event.kind == "model" else "asset"
         group = target if kind == "model-element" else ""
         if self._when == "end":
-            self._memory.waiting[target] = File(event.path, kind, group)
+            self._memory.waiting[target] = File(event.path, kind, group, event.step)
         elif self._when == "all" or (model and self._when == "checkpoints"):
             return self._counted(
                 Upload(
@@ -96,7 +96,7 @@ class Uploads:
         return [upload]
 
 
-def waiting(memory: Memory, step: int | None = None) -> Iterator[Upload]:
+def waiting(memory: Memory) -> Iterator[Upload]:
     """What is to be uploaded at the run's end, as far as it is still there then."""
     for target, file in memory.waiting.items():
         yield Upload(
@@ -105,6 +105,6 @@ def waiting(memory: Memory, step: int | None = None) -> Iterator[Upload]:
             source=file.source,
             kind=file.kind,
             group=file.group,
-            step=step,
+            step=file.step,
             may_be_gone=True,
         )

@@ -1,5 +1,6 @@
 """Bodies of requests to the stand-in for Comet, taken apart strictly: JSON and RFC 7578."""
 
+import contextlib
 import gzip
 import json
 import re
@@ -58,6 +59,10 @@ def handler(server):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
+
+        def handle(self):
+            with contextlib.suppress(ConnectionError):  # whoever asked was killed
+                super().handle()
 
         def _serve(self):
             content = self.rfile.read(int(self.headers.get("content-length") or 0))

@@ -80,14 +80,15 @@ class TestWhen:
             assert server.experiment.files().keys() == stored
 
     def test_at_the_end_what_is_still_there(self, server, tmp_path, events):
-        """Checkpoints that were rotated away meanwhile are no warning."""
+        """Each with its own step; checkpoints that were rotated away are no warning."""
         run_dir = write_attempt(tmp_path / "run", events[:2])
         for path in Path(events[0].path).iterdir():
             path.unlink()
         Path(events[0].path).rmdir()
         deliver(run_dir, server, log_assets="end")
 
-        assert {name.split("/")[1] for name in server.experiment.files()} == {"checkpoint-2"}
+        told = {(q["fileName"], q["step"]) for q, _, _ in server.experiment.assets.values()}
+        assert told == {(f"out/checkpoint-2/{name}", "2") for name in ("state.json", "weights")}
         assert "left_out" not in list_cursors(run_dir)["comet"].state
 
     def test_what_comet_is_told_of_them(self, server, tmp_path, events):

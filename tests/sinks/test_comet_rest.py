@@ -16,7 +16,8 @@ from bus import (
 )
 from sinks.comet import CometSink
 from tests.servers.comet import KEY, StandIn
-from tests.servers.comet_runs import deliver, points
+from tests.servers.comet_replay import replayed
+from tests.servers.comet_runs import deliver, points, shown
 from tests.servers.journals import write_attempt
 from tests.waiting import eventually
 
@@ -66,6 +67,27 @@ def test_a_whole_run(server, tmp_path):
     assert not [call for _, call, _ in server.requests if call.startswith(("batch", "logger"))]
 
 
+def test_the_same_calls_as_recorded(server, tmp_path):
+    """A plain HTTP client's and ours leave the same experiment."""
+    (tmp_path / "ckpt").mkdir()
+    (tmp_path / "ckpt" / "model.bin").write_bytes(b"\x00\x01" * 8)
+    events = [
+        *(
+            MetricsLogged(step=n, metrics={"train/loss": 1 / (n + 1), "epoch": 0.0})
+            for n in range(5)
+        ),
+        SummaryLogged(values={"dataset": "toy"}),
+        ConsoleLineLogged(text="line"),
+        ArtifactReady(step=4, path=str(tmp_path / "ckpt"), kind="model", name="ckpt"),
+    ]
+    run_dir = write_attempt(tmp_path / "run", events, config={"lr": 0.001})
+    deliver(run_dir, server, log_assets="all", experiment_tags="alpha", **REST)
+    with StandIn() as theirs:
+        replayed(theirs, "native_rest_v2_only")
+        assert shown(server) == shown(theirs)
+        assert server.experiment.lines == theirs.experiment.lines
+
+
 def test_a_refused_moment_repeats_nothing(server, tmp_path):
     """Each point is acknowledged by itself."""
     server.faults[METRIC].extend([None, None, 500, None, 503])
@@ -82,8 +104,9 @@ def test_a_resumed_run_goes_on(server, tmp_path):
     deliver(run_dir, server, **REST)
     crashed = server.experiment.crashed
     write_attempt(run_dir, points(4, first=2), attempt=2, from_step=1)
-    deliver(run_dir, server, **REST)
+    account = deliver(run_dir, server, **REST)
 
+    assert account.url == f"{server.url}/team/tests/{server.experiment.key}"
     assert crashed
     assert not server.experiment.crashed
     assert list_cursors(run_dir)["comet"].state["experiment_key"] == server.experiment.key

@@ -140,7 +140,7 @@ def test_their_reader_finds_what_was_logged(server, files):
     assert found["name"] == "run"
     assert found["tags"] == ["a", "b"]
     assert found["output"] == "line 0\nline 1\nline 2\n"
-    assert found["models"] == ["large", "small"]
+    assert sorted(found["models"]) == ["large", "small"]
     assert found["params"]["model|inner|act"] == "gelu"
     assert found["others"]["hotloop.outcome"] == "finished"
     points = [each for each in found["points"] if each[0] == "loss"]
