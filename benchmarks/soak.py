@@ -1,12 +1,13 @@
 """`make soak`: the long counts behind the promises, written down with commit, seeds and failures.
 
     python benchmarks/soak.py [--kills 200] [--delivery-kills 100] [--mlflow-kills 20]
-                              [--training-kills 100] [--factor 20] [--seed N]
+                              [--training-kills 100] [--tracker-kills 50] [--factor 20] [--seed N]
 
 Kills trainers at random moments in both durability modes, and trainers and delivery processes in
 the middle of delivering to a file, and to a real MLflow server if HOTLOOP_MLFLOW_PYTHON names an
-interpreter with it; kills trainings that are resumed each time; repeats early stopping, and runs
-the property tests with many more examples. The log is benchmarks/results/soak.md.
+interpreter with it, and to the stand-in of each tracker; kills trainings that are resumed each
+time; repeats early stopping, and runs the property tests with many more examples. The log is
+benchmarks/results/soak.md.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 from tests.bus.journal.sigkill import run_sigkill_trials
 from tests.runtime.trainer.training_kills import run_kill_trials as run_training_kills
 from tests.sinks.kill_trials import Trials, Victim, run_kill_trials
+from tests.sinks.tracker_kills import TRACKERS, run_tracker_kills
 from tests.vendors.mlflow_kills import destination
 from tests.vendors.mlflow_server import RealServer, find_python
 
@@ -44,6 +46,7 @@ def main() -> int:
         delivery_kills(options.delivery_kills, options.seed + 3, VICTIMS[1]),
         *mlflow_kills(options.mlflow_kills, options.seed + 4),
         training_kills(options.training_kills, options.seed + 6),
+        *tracker_kills(options.tracker_kills, options.seed + 7),
         tests("early stopping, 50 seeded runs", "tests/bus/live", "fifty_seeded", 1),
     ]
     if options.factor:
@@ -71,6 +74,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--training-kills", type=int, default=100, help="SIGKILLs of trainings that are resumed"
+    )
+    parser.add_argument(
+        "--tracker-kills", type=int, default=50, help="for each tracker, half of either process"
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     parser.add_argument(
@@ -112,6 +118,17 @@ def mlflow_kills(count: int, seed: int) -> list[Row]:
                 rows.append((what.format(victim), counted(trials, seed + offset), trials.failures))
         finally:
             server.kill()
+    return rows
+
+
+def tracker_kills(count: int, seed: int) -> list[Row]:
+    """The same for each tracker, against its stand-in; see tests/sinks/tracker_kills.py."""
+    rows: list[Row] = []
+    for name in TRACKERS:
+        for offset, victim in enumerate(VICTIMS):
+            trials = run_tracker_kills(name, -(-count // 2), seed + offset, victim)
+            what = f"SIGKILL of the {victim} while delivering to {name}, resumed"
+            rows.append((what, counted(trials, seed + offset), trials.failures))
     return rows
 
 
