@@ -109,8 +109,6 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/outage.py
 	@if [ -n "$$HOTLOOP_MLFLOW_PYTHON" ]; then $(BIN)/python benchmarks/mlflow.py; else \
 	    echo "no metrics into MLflow: HOTLOOP_MLFLOW_PYTHON names no interpreter with mlflow"; fi
-	@if [ -n "$$HOTLOOP_COMET_PYTHON" ]; then $(BIN)/python benchmarks/comet.py; else \
-	    echo "no metrics to Comet: HOTLOOP_COMET_PYTHON names no interpreter with comet_ml"; fi
 
 .venv-peers/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peers
