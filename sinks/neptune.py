@@ -45,8 +45,6 @@ Listen: TypeAlias = Callable[
 
 _FAILED: Final = frozenset({"failed", "crashed"})
 _STOPS: Final = frozenset({"neptune/stop", "neptune/abort"})
-_BEAT: Final = 10.0
-"""Seconds between signs of life; Neptune's own client sends one as often."""
 _SLICE: Final = 50
 """Records that are translated before others on the loop have their turn."""
 _REFUSED: Final = "refused by the server"
@@ -85,6 +83,8 @@ class NeptuneSink(HttpSink):
     )
     # A checkpoint may take this long; each request and each stretch of an upload has its own limit.
     write_timeout: ClassVar[float] = 3600.0
+    beat: ClassVar[float] = 10.0
+    """Seconds between signs of life, as many as with Neptune's own client."""
     help: ClassVar[str] = (
         "the hosted service has ended; of a server of yours the token is in the menu of your user"
     )
@@ -265,7 +265,7 @@ class NeptuneSink(HttpSink):
             except DeliveryError as error:
                 log.debug("neptune did not take a sign of life: %s", error)
                 await anyio.sleep(_wished(error))
-            await anyio.sleep(_BEAT)
+            await anyio.sleep(self.beat)
 
     async def _listen(self) -> None:
         """Listen to the stop button, again and again; nobody presses it twice."""
@@ -281,7 +281,7 @@ class NeptuneSink(HttpSink):
             except DeliveryError as error:
                 log.debug("neptune's stop button cannot be heard: %s", error)
                 await anyio.sleep(_wished(error))
-            await anyio.sleep(_BEAT)
+            await anyio.sleep(self.beat)
 
     def _heard(self, kind: str) -> None:
         if kind in _STOPS:

@@ -834,6 +834,23 @@ class TestWatch:
         assert applied.by == "neptune"
         assert applied.reason == f"{kind.removeprefix('neptune/')} was asked for in Neptune"
 
+    def test_what_breaks_off_begins_again(self, server, tmp_path):
+        """The web socket and the signs of life, whatever came of the one before."""
+
+        class Quick(NeptuneSink):
+            """Looks often."""
+
+            beat = 0.01
+
+        server.faults["attributes/ping"].extend([Refused(503), "lose"])
+        with runtime.Run(name="again", dir=tmp_path, sinks=[made(server, Quick)]) as run:
+            eventually(lambda: server.signals.opened)
+            server.signals.drop()
+            eventually(lambda: len(server.signals.opened) == 2)
+            server.signals.send("neptune/stop")
+            eventually(lambda: run.safe_point(1).stop)
+            eventually(lambda: server.pings[server.run.id] > 2)
+
     def test_without_the_extra(self, server, tmp_path, environment, caplog):
         """Everything else works, and what is missing is said."""
         environment.delitem(sys.modules, "sinks._neptune_signal", raising=False)
