@@ -67,8 +67,8 @@ class NeptuneSink(HttpSink):
 
     Names are those of Transformers' callback: `finetuning/train/loss`, `finetuning/eval/loss`,
     `finetuning/trainer_parameters/...`; `train/epoch` is a value and no series. What other ranks
-    log is under `finetuning/rank<n>/`. Texts longer than a series takes are divided. Histograms
-    stay in the journal.
+    log is under `finetuning/rank<n>/`. Texts longer than a series takes are divided. Images are
+    series too, other media files. Histograms stay in the journal.
 
     The stop button of the web page asks the training to stop, if the extra `neptune` is installed.
     """
