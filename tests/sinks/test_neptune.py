@@ -894,7 +894,15 @@ class TestWatch:
         assert any("pip install hotloop[neptune]" in each for each in caplog.messages)
 
     @pytest.mark.anyio
-    async def test_a_connection_that_breaks_off(self, server):
+    @pytest.mark.parametrize(
+        ("frame", "words"),
+        [
+            (None, "nobody is at the other end"),
+            ((0x88, b""), "the web socket was closed"),
+            ((0x83, b"odd"), "the web socket was closed"),
+        ],
+    )
+    async def test_a_connection_that_breaks_off(self, server, frame, words):
         """Is told as such, so that somebody listens again."""
         sink = made(server)
         heard = []
@@ -904,13 +912,23 @@ class TestWatch:
         def drop():
             eventually(lambda: server.signals.opened)
             server.signals.send("Neptune/Stop")
+            if frame is not None:
+                server.signals.send_frame(*frame)
             server.signals.drop()
 
         async with anyio.create_task_group() as group:
             group.start_soon(anyio.to_thread.run_sync, drop)
-            with pytest.raises(UnavailableError, match="web socket"):
+            with pytest.raises(UnavailableError, match=words):
                 await listen(sink.settings, url, {"authorization": access}, heard.append)
         assert heard == ["neptune/stop"]
+
+    @pytest.mark.anyio
+    async def test_silence(self, server):
+        """The other side is asked for a sign of life, and left when it gives none."""
+        url = f"{server.url}/api/notifications/v1/runs/a/b/signal"
+        headers = {"authorization": f"Bearer {server.issue()}"}
+        with pytest.raises(UnavailableError, match="nobody is at the other end"):
+            await listen(made(server).settings, url, headers, print, quiet=0.05)
 
     @pytest.mark.anyio
     async def test_a_server_without_it(self, server):
