@@ -482,6 +482,15 @@ class TestFiles:
         }
         assert server.run.attributes.files == ({attribute: stored} if steps else {})
 
+    def test_checkpoints_of_one_name(self, server, tmp_path):
+        """A folder that is written anew at a later step is another checkpoint."""
+        path = checkpoint(tmp_path, 1)
+        events = [CheckpointSaved(step=step, path=str(path)) for step in (1, 1, 2)]
+        deliver(write_attempt(tmp_path / "run", events), server, log_checkpoints="last")
+
+        assert len(server.calls("storage/fileset/upload")) == 2 * 2
+        assert len(server.run.files("finetuning/checkpoints/last")) == 2
+
     def test_a_retry_goes_on_behind_the_files_that_are_there(self, server, tmp_path, events):
         """Each file is sent once, but for the one whose answer was missing."""
         server.faults["storage/fileset/upload"].extend([None, Refused(500), None])
