@@ -8,12 +8,12 @@ TORCH := $(shell cat constraints.txt)
 # Most tests wait for processes, sockets and time, so more of them than cores get on together.
 PARALLEL ?= -n 3
 
-.PHONY: demo test test-vendors check coverage wheel-test soak bench bench-peers bench-trainer docs format clean help
+.PHONY: demo test test-vendors check coverage wheel-test soak bench bench-peers bench-trainer bench-trackers docs format clean help
 
 help:
 	@echo "make demo         train a small language model and open-able report in 2 to 4 minutes"
 	@echo "make test         the tests"
-	@echo "make test-vendors beside the real MLflow, Neptune, TensorBoard and Transformers, installed apart"
+	@echo "make test-vendors beside the real clients, servers and trainers, installed apart"
 	@echo "make check        linters, type checkers, import contracts"
 	@echo "make coverage     the tests with branch coverage"
 	@echo "make wheel-test   build the wheel and try it in an empty folder"
@@ -22,6 +22,7 @@ help:
 	@echo "                  (both with a real MLflow server if HOTLOOP_MLFLOW_PYTHON names its Python)"
 	@echo "make bench-peers  publish latency beside other trackers' clients, TensorBoard's writers"
 	@echo "make bench-trainer  a training step beside Transformers' and Lightning's trainers"
+	@echo "make bench-trackers what metrics cost with our sinks and with the services' own clients"
 	@echo "make docs         the tables of docs/sinks.md anew"
 
 $(BIN)/python:
@@ -58,13 +59,13 @@ test: $(VENV)/.test
 	.venv-vendors/bin/python -m pip install --quiet --constraint constraints.txt --editable . --group vendors
 	@touch $@
 
+VENDORS := AZUREML CLEARML COMET DAGSHUB HF MLFLOW NEPTUNE TENSORBOARD WANDB
+
 # With an interpreter named, no test can skip for want of a package: it fails.
 test-vendors: $(VENV)/.test .venv-vendors/.installed
-	HOTLOOP_MLFLOW_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
-	HOTLOOP_NEPTUNE_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
-	HOTLOOP_TENSORBOARD_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
-	HOTLOOP_HF_PYTHON=$(CURDIR)/.venv-vendors/bin/python \
-	    $(BIN)/python -m pytest tests/vendors tests/sinks/test_tensorboard.py tests/sinks/test_files.py
+	env $(VENDORS:%=HOTLOOP_%_PYTHON=$(CURDIR)/.venv-vendors/bin/python) \
+	    $(BIN)/python -m pytest $(PARALLEL) --dist loadfile \
+	    tests/vendors tests/sinks/test_tensorboard.py tests/sinks/test_files.py
 
 docs: $(VENV)/.base
 	$(BIN)/python tests/sink_tables.py
@@ -108,8 +109,6 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/outage.py
 	@if [ -n "$$HOTLOOP_MLFLOW_PYTHON" ]; then $(BIN)/python benchmarks/mlflow.py; else \
 	    echo "no metrics into MLflow: HOTLOOP_MLFLOW_PYTHON names no interpreter with mlflow"; fi
-	@if [ -n "$$HOTLOOP_NEPTUNE_PYTHON" ]; then $(BIN)/python benchmarks/neptune.py; else \
-	    echo "nothing into Neptune: HOTLOOP_NEPTUNE_PYTHON names no interpreter with neptune"; fi
 
 .venv-peers/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peers
@@ -131,6 +130,9 @@ bench-peers: .venv-peers/.installed
 
 bench-trainer: .venv-trainers/.installed
 	.venv-trainers/bin/python benchmarks/trainer.py
+
+bench-trackers: .venv-vendors/.installed
+	.venv-vendors/bin/python benchmarks/trackers.py
 
 clean:
 	rm -rf $(VENV) .venv-peers .venv-vendors .venv-trainers dist build .coverage .coverage.* htmlcov

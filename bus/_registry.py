@@ -172,7 +172,8 @@ class SinkRegistry:
 
     def _here(self, name: str) -> str:
         """The name that a sink has here, also if Transformers' is given."""
-        return _UPSTREAM.get(name, name) if name not in self.names() else name
+        # Looking for names goes through everything that is installed, so it is done last.
+        return _UPSTREAM[name] if name in _UPSTREAM and name not in self.names() else name
 
     def _make_all(self) -> "tuple[list[Sink], list[SinkInfo]]":
         found = [self.look(name) for name in self.names()]

@@ -23,7 +23,7 @@ from sinks._answers import Answer
 from sinks._azureml_settings import CLOUDS, AzureMLSettings
 from sinks._bodies import in_thread
 from sinks._http import HttpClient, HttpSink
-from sinks._requests import RequestOptions
+from sinks._requests import RequestOptions, UploadOptions
 
 _LEFT: Final = 95.0
 """Seconds that a token must be good for, as azureml-mlflow wants it."""
@@ -44,7 +44,7 @@ class WorkspaceClient(HttpClient):
         super().__init__(sink)
         given = settings.tracking_token
         self.token: str = "" if given is None else given.get_secret_value()
-        self._options_of_token = settings
+        self._settings = settings
         self._expires = expiry(self.token)
         self._renewed: float | None = None
         self._credential: Any = None
@@ -56,7 +56,9 @@ class WorkspaceClient(HttpClient):
         await self._renew()
         return await super().request(method, url, **options)
 
-    async def upload(self, method: str, url: str | AnyUrl, path: Path, **options: Any) -> Answer:  # noqa: ANN401 - those of any client
+    async def upload(
+        self, method: str, url: str | AnyUrl, path: Path, **options: Unpack[UploadOptions]
+    ) -> Answer:
         """As any client's, with a token that is good."""
         await self._renew()
         return await super().upload(method, url, path, **options)
@@ -71,11 +73,11 @@ class WorkspaceClient(HttpClient):
 
     @property
     def _run(self) -> str | None:
-        return self._options_of_token.run_id or self._options_of_token.job_run_id
+        return self._settings.run_id or self._settings.job_run_id
 
     @property
     def _renewable(self) -> bool:
-        settings = self._options_of_token
+        settings = self._settings
         named = settings.experiment_id or settings.experiment_name
         return settings.tracking_token is None or bool(self._run and named)
 
@@ -87,13 +89,13 @@ class WorkspaceClient(HttpClient):
         if self.token and self._renewed is not None and now - self._renewed < _PAUSE:
             return
         self._renewed = now
-        if self._options_of_token.tracking_token is None:
+        if self._settings.tracking_token is None:
             self.token, self._expires = await self._from_identity()
         else:
             self.token, self._expires = await self._from_workspace()
 
     async def _from_workspace(self) -> tuple[str, float | None]:
-        settings = self._options_of_token
+        settings = self._settings
         experiment = (
             f"experimentids/{quote(settings.experiment_id, safe='')}"
             if settings.experiment_id
@@ -121,7 +123,7 @@ class WorkspaceClient(HttpClient):
 
         It never opens a browser.
         """
-        cloud = CLOUDS[self._options_of_token.cloud]
+        cloud = CLOUDS[self._settings.cloud]
         errors = importlib.import_module("azure.core.exceptions")
         if self._credential is None:
             identity = importlib.import_module("azure.identity")

@@ -72,22 +72,43 @@ class Files:
         self._packed = False
         self._told = False
 
-    async def store(self, upload: Upload) -> None:
+    async def store(self, upload: Upload) -> tuple[str, str] | None:
         """Store a file or a folder, and tell the task where it is.
+
+        Returns:
+            The id and the address of the model it became.
 
         Raises:
             DeliveryError: The server cannot be reached, or lets nobody in.
         """
         if not self._host.startswith(("http://", "https://")):
             self._tell_once(f"files are not uploaded: {self._host} is no ClearML file server")
-            return
+            return None
         source = Path(upload.source)
         self._hold(source)
+        model = None
         try:
-            await self._store(upload, source)
+            model = await self._store(upload, source)
         except (RejectedError, OSError) as error:
             log.warning("%s was not stored in ClearML: %s", source, error)
         self.release()
+        return model
+
+    async def remove(self, model_id: str, uri: str) -> None:
+        """Delete a model and its file.
+
+        Raises:
+            DeliveryError: As `store`.
+        """
+
+        async def send(good: Collection[int]) -> Answer:
+            return await self._http.delete(uri, good=(*good, 404))
+
+        await self._server.delete_model(model_id)
+        try:
+            await self._server.authorized(send)
+        except RejectedError as error:
+            log.warning("%s was not deleted: %s", uri, error)
 
     def release(self) -> None:
         """Let go of the folder that is being uploaded, and of its archive."""
@@ -110,7 +131,7 @@ class Files:
         with contextlib.suppress(OSError):  # a file, or nothing
             self._held = FolderHold(source)
 
-    async def _store(self, upload: Upload, source: Path) -> None:
+    async def _store(self, upload: Upload, source: Path) -> tuple[str, str] | None:
         folder = await to_thread.run_sync(source.is_dir, abandon_on_cancel=True)
         name, path = source.name, source
         if folder:
@@ -118,8 +139,10 @@ class Files:
             if not self._packed:  # by an earlier try
                 await to_thread.run_sync(_pack, source, path, abandon_on_cancel=True)
                 self._packed = True
+        # As ClearML's client, but that files of one name stay apart.
+        own = () if upload.name in (source.name, source.stem) else (upload.name,)
         below = {
-            "model": ("models",),
+            "model": ("models", *own),
             "artifact": ("artifacts", upload.name),
             "media": ("metrics", upload.name),
         }[upload.kind]
@@ -129,12 +152,13 @@ class Files:
         uri = f"{self._host}{quote(place)}"
         await self._send(place, path)
         if upload.kind == "model":
-            await self._tell_model(upload, uri, package=folder)
-        elif upload.kind == "artifact":
+            return await self._tell_model(upload, uri, package=folder), uri
+        if upload.kind == "artifact":
             await self._tell_artifact(upload, uri, path, package=folder)
         else:
             event = upload.event | {"url": uri, "key": place}
             await self._server.send([orjson.dumps(event)])
+        return None
 
     async def _send(self, place: str, path: Path) -> None:
         kind = mimetypes.guess_type(place)[0] or "application/octet-stream"
@@ -156,10 +180,11 @@ class Files:
 
         await self._server.authorized(send)
 
-    async def _tell_model(self, upload: Upload, uri: str, *, package: bool) -> None:
+    async def _tell_model(self, upload: Upload, uri: str, *, package: bool) -> str:
         model_id = await self._server.model(self._task, upload.name, uri, package=package)
         body: dict[str, JsonValue] = {"name": upload.name, "model": model_id, "type": "output"}
         await self._edit("add_or_update_model", {**body, "iteration": upload.step})
+        return model_id
 
     async def _tell_artifact(self, upload: Upload, uri: str, path: Path, *, package: bool) -> None:
         size, digest, changed = await to_thread.run_sync(_looked_at, path, abandon_on_cancel=True)

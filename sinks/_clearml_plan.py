@@ -52,6 +52,7 @@ class Upload:
         source: Where it is.
         step: The iteration it belongs to.
         record: Index of the record it comes from.
+        checkpoint: Whether it is a checkpoint, of which not all may stay.
         event: For media the event that shows it, but for its address.
     """
 
@@ -59,6 +60,7 @@ class Upload:
     name: str
     source: str
     step: int
+    checkpoint: bool = False
     record: int = 0
     event: Item = field(default_factory=Item)
     done: int = 0

@@ -3,6 +3,7 @@
 Every call may be repeated: what it makes it looks for first, or the server replaces what is there.
 """
 
+import logging
 import re
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -17,6 +18,8 @@ from sinks._answers import Answer
 from sinks._clearml_settings import ClearmlSettings
 from sinks._clearml_values import Item
 from sinks._http import HttpClient
+
+log = logging.getLogger("sinks")
 
 _VERSION: Final = "v2.23"
 _SHOWN: Final = ["id", "name", "project", "status", "status_message"]
@@ -135,17 +138,16 @@ class ClearmlServer:
         tasks = _items(await self._call("tasks.get_all", body), "tasks")
         return _task(tasks[0]) if tasks else None
 
-    async def create_task(
-        self, project_id: str, name: str, *, comment: str, tags: tuple[str, ...]
-    ) -> RemoteTask:
-        """Make a task that no agent runs."""
+    async def create_task(self, project_id: str, name: str, mark: str) -> RemoteTask:
+        """Make a task that no agent runs, and that `find_task` finds by this mark."""
+        settings = self._settings
         body: Item = {
             "name": name,
-            "type": "training",
+            "type": settings.task_type,
             "project": project_id,
             "system_tags": ["development"],
-            "tags": list(tags),
-            "comment": comment,
+            "tags": list(settings.tags),
+            "comment": f"{settings.comment}\n\n{mark}".strip(),
         }
         made = await self._call("tasks.create", body)
         return RemoteTask(_text(made, "id"), name, project_id, "created")
@@ -207,6 +209,13 @@ class ClearmlServer:
             "system_tags": ["package"] if package else [],
         }
         return _text(await self._call("models.create", body), "id")
+
+    async def delete_model(self, model_id: str) -> None:
+        """Delete a model, but not its file; one that is gone is no error."""
+        try:
+            await self._call("models.delete", {"model": model_id, "force": True})
+        except RejectedError as error:
+            log.debug("the model %s was not deleted: %s", model_id, error)
 
     def page(self, task: RemoteTask) -> str:
         """Where a person can look at a task."""

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticKnownError
 from pydantic_settings import (
@@ -25,6 +32,19 @@ from pydantic_settings import (
 from sinks._clearml_conf import read_api
 from sinks._http import HttpSettings
 
+TaskType: TypeAlias = Literal[
+    "training",
+    "testing",
+    "inference",
+    "data_processing",
+    "application",
+    "monitor",
+    "controller",
+    "optimizer",
+    "service",
+    "qc",
+    "custom",
+]
 LogModel: TypeAlias = Literal["never", "end", "checkpoints", "all"]
 
 _TRUE: Final = frozenset({"1", "on", "yes", "true"})
@@ -113,10 +133,16 @@ class ClearmlSettings(HttpSettings):
     tags: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_tags)] = Field(
         default=(), description="Tags of a new task, with commas between them."
     )
+    task_type: TaskType = Field(default="training", description="What a new task is for.")
+    comment: str = Field(default="", description="Notes about a new task.")
     log_model: Annotated[LogModel | None, BeforeValidator(_when)] = Field(
         default=None,
         description="Which files are uploaded: never, at the end the last ones, checkpoints, all; "
         "checkpoints by default, never for a task that was there before.",
+    )
+    keep_models: PositiveInt | None = Field(
+        default=None,
+        description="How many checkpoints stay on the server, the latest; all by default.",
     )
     offline_mode: bool = Field(
         default=False, description="Send nothing now; `hotloop sync` without it does later."

@@ -19,6 +19,7 @@ class Memory(BaseModel):
         ended: Whether the task was told that the run is over.
         began: When the first event was made, in Unix seconds.
         counts: By series, how many points without a step it has, and how many were no numbers.
+        models: The models of checkpoints, oldest first: their ids and addresses.
         last_files: What to upload when the run ends: by kind.
         checkpoint: Where the last checkpoint is.
         error: What the run failed of.
@@ -30,6 +31,7 @@ class Memory(BaseModel):
     ended: bool = False
     began: float | None = None
     counts: dict[str, int] = Field(default_factory=dict[str, int])
+    models: list[tuple[str, str]] = Field(default_factory=list[tuple[str, str]])
     last_files: dict[str, LastFile] = Field(default_factory=dict[str, LastFile])
     checkpoint: str = ""
     error: str = ""

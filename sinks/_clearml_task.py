@@ -11,6 +11,7 @@ from sinks._clearml_answers import TaskStateError
 from sinks._clearml_files import Files
 from sinks._clearml_plan import Events, Parameters, Step, Upload
 from sinks._clearml_server import ClearmlServer, RemoteTask
+from sinks._clearml_state import Memory
 from sinks._clearml_watch import TaskWatch
 from sinks._http import HttpClient
 
@@ -33,7 +34,9 @@ class OpenTask:
         project: Its project's name.
         host: Address of the file server.
         packing: Where an archive may be made.
+        keep: How many checkpoints stay there; None for all.
         ask: Asks the training to stop.
+        ours: Whether the run ends the task.
 
     Attributes:
         begun: Whether the run is under way as far as the task knows.
@@ -49,12 +52,15 @@ class OpenTask:
         project: str,
         host: str,
         packing: Path,
+        keep: int | None,
         ask: Callable[[Stop], object],
+        ours: bool,
     ) -> None:
         self.task_id: str = task.task_id
         self.begun: bool = False
-        self.watch: TaskWatch = TaskWatch(server, task.task_id, ask)
+        self.watch: TaskWatch = TaskWatch(server, task.task_id, ask, ours=ours)
         self._server = server
+        self._keep = keep
         self._files = Files(
             http, server, task, project=project, host=host, packing=packing, edit=self._edit
         )
@@ -72,19 +78,25 @@ class OpenTask:
                 raise MisconfiguredError(str(error), fix="begin a new run") from error
             await self._server.change(self.task_id, "started", force=True)
 
-    async def take(self, step: Step) -> None:
-        """Send what a batch's plan says next."""
+    async def take(self, step: Step, memory: Memory) -> None:
+        """Send what a batch's plan says next, and remember the models that it made."""
         if isinstance(step, Events):
             await self._server.send(step.lines)
         elif isinstance(step, Parameters):
             items: list[JsonValue] = [*step.items]
             await self._edit("edit_hyper_params", {"hyperparams": items, "force": True})
         else:
-            await self.store(step)
+            await self.store(step, memory)
 
-    async def store(self, upload: Upload) -> None:
-        """Upload a file or a folder."""
-        await self._files.store(upload)
+    async def store(self, upload: Upload, memory: Memory) -> None:
+        """Upload a file or a folder; of checkpoints the oldest go, if there are too many."""
+        model = await self._files.store(upload)
+        if model is None or not upload.checkpoint or self._keep is None:
+            return
+        memory.models = [*(each for each in memory.models if each != model), model]
+        while len(memory.models) > self._keep:
+            await self._files.remove(*memory.models[0])
+            del memory.models[0]
 
     async def end(self, outcome: Outcome, *, reason: str, message: str) -> None:
         """Say how the run ended; what somebody else has said already stays, if it is the same."""

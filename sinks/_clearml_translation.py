@@ -158,7 +158,8 @@ class Translation:
         dataset = event.dataset if isinstance(event, Evaluated) else None
         for key, value in event.metrics.items():
             named = key
-            if heading and not key.startswith((f"{heading}/", f"{heading}_")):
+            told = key in SINGLE or key.startswith((f"{heading}/", f"{heading}_"))
+            if heading and not told:
                 named = "/".join(part for part in (heading, dataset, key) if part)
             self._metric(record, named, value)
 
@@ -185,18 +186,18 @@ class Translation:
                 self._parameters({key: value}, SUMMARY)
 
     def _file(self, event: CheckpointSaved | ArtifactReady) -> None:
-        model = isinstance(event, CheckpointSaved) or event.kind in _MODELS
+        kind = event.kind if isinstance(event, ArtifactReady) else "checkpoint"
         name = event.name if isinstance(event, ArtifactReady) else PurePath(event.path).name
+        model, checkpoint = kind in _MODELS, kind == "checkpoint"
         if isinstance(event, CheckpointSaved):
             self._memory.checkpoint = event.path
-        elif (event.path, event.kind) == (self._memory.checkpoint, "checkpoint"):
+        elif checkpoint and event.path == self._memory.checkpoint:
             return  # a trainer announces its checkpoints as artifacts too
         file: LastFile = ("model" if model else "artifact", name, event.path, event.step or 0)
         if self._log_model == "all" or (model and self._log_model == "checkpoints"):
-            self.plan.upload(Upload(*file))
+            self.plan.upload(Upload(*file, checkpoint=checkpoint))
         elif self._log_model == "end":
             # Of models the last one of a kind, of artifacts each.
-            kind = event.kind if isinstance(event, ArtifactReady) else "checkpoint"
             self._memory.last_files[kind if model else f"artifact {name}"] = file
 
     def _picture(self, record: Record, event: MediaLogged | HistogramLogged) -> None:

@@ -25,11 +25,15 @@ class TaskWatch:
         server: The API server.
         task_id: The task.
         ask: Asks the training to stop; called once.
+        ours: Whether the run ends the task. Otherwise whoever else does may complete it.
     """
 
-    def __init__(self, server: ClearmlServer, task_id: str, ask: Callable[[Stop], object]) -> None:
+    def __init__(
+        self, server: ClearmlServer, task_id: str, ask: Callable[[Stop], object], *, ours: bool
+    ) -> None:
         self._server = server
         self._task_id = task_id
+        self._ours = ours
         self._ask = ask
         self._asked = False
         self._resets = 0
@@ -59,6 +63,8 @@ class TaskWatch:
         self._resets = self._resets + 1 if task.status == "created" else 0
         if task.status == "created":
             return "reset in ClearML" if self._resets >= _RESETS else ""
+        if task.status == "completed" and not self._ours:
+            return ""
         going = task.status in ("in_progress", "queued")
         if going and "stopping" not in task.message.lower():
             return ""

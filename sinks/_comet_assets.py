@@ -11,13 +11,13 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, urlencode
 
 from bus import FolderHold, RejectedError
 from sinks._bodies import in_thread
 from sinks._comet_answers import AlreadyThereError
 from sinks._comet_plan import Upload
-from sinks._comet_server import CometServer, RemoteExperiment
+from sinks._comet_remote import RemoteExperiment
+from sinks._comet_server import CometServer
 from sinks._comet_state import Memory
 from sinks._comet_values import compact
 from sinks._http import HttpClient
@@ -106,7 +106,8 @@ class Assets:
     async def _put(self, upload: Upload, name: str, path: Path | None) -> None:
         place = f"{self._experiment.key}/{upload.place}/{name}"
         number = hashlib.sha256(place.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        url = f"{self._server.clientlib}/{_call(upload.kind)}?{self._query(upload, name, number)}"
+        short = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 9]}~{number[:8]}"
+        url = self._server.upload_url(self._experiment, upload, short, number)
         boundary = f"hotloop-{number}"
         frame = _before(boundary, upload), f"\r\n--{boundary}--\r\n".encode()
         headers = {"content-type": f"multipart/form-data; boundary={boundary}"}
@@ -117,36 +118,10 @@ class Assets:
         else:
             await self._http.upload("POST", url, path, headers=headers, frame=frame)
 
-    def _query(self, upload: Upload, name: str, number: str) -> str:
-        """The address's query, as Comet's client writes it."""
-        short = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 9]}~{number[:8]}"
-        query = {
-            "experimentId": self._experiment.key,
-            "projectId": self._experiment.project_id,
-            "runId": self._experiment.run_id,
-            "overwrite": "false",
-        }
-        if upload.kind == "visualization":
-            query |= {"imageId": number, "figName": short, "figCounter": "0"}
-        else:
-            query |= {"assetId": number, "fileName": short, "type": upload.kind}
-        if upload.group:
-            query["groupingName"] = upload.group
-        if upload.step is not None:
-            query["step"] = str(upload.step)
-        named = name if "." in name or upload.source is None else upload.source
-        if extension := os.path.splitext(named)[1].lstrip("."):  # noqa: PTH122 - a name there
-            query["extension"] = extension
-        return urlencode(query, quote_via=quote)
-
 
 def _leave_out(memory: Memory, words: str, reason: str) -> None:
     log.warning("not uploaded to Comet: %s", words)
     memory.leave_out(reason)
-
-
-def _call(kind: str) -> str:
-    return "visualizations/upload" if kind == "visualization" else "asset/upload"
 
 
 def _before(boundary: str, upload: Upload) -> bytes:

@@ -106,6 +106,6 @@ def length(records: Sequence[Record]) -> int:
     return len(records)
 
 
-def requests(items: Sequence[Item]) -> list[list[Item]]:
+def requests(items: Sequence[Item], most: int = MOST) -> list[list[Item]]:
     """The items, cut into what one request takes."""
-    return [list(items[start : start + MOST]) for start in range(0, len(items), MOST)]
+    return [list(items[start : start + most]) for start in range(0, len(items), most)]

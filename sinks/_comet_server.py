@@ -5,17 +5,19 @@ the public REST interface, which takes one number a request, gets the rest. Ever
 `metrics` may be repeated.
 """
 
+import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote, urlencode
 
 from pydantic import JsonValue
 from pydantic_core import to_json
 
 from bus import UnavailableError
-from sinks._comet_plan import Item
+from sinks._comet_plan import MOST, Item, Upload
 from sinks._comet_rates import Kind, Rates
+from sinks._comet_remote import Beat, RemoteExperiment, interval, remote
 from sinks._http import HttpClient
 
 CLIENT: Final = "3.58.8"
@@ -23,43 +25,6 @@ CLIENT: Final = "3.58.8"
 
 _REST: Final = "/api/rest/v2/"
 _WRITE: Final = "/api/rest/v2/write/experiment/"
-_MEGABYTE: Final = 1 << 20
-_BEAT: Final = 10.0
-_SLOWEST: Final = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteExperiment:
-    """An experiment as Comet has it.
-
-    Attributes:
-        key: Its key.
-        run_id: What Comet calls this client's part in it.
-        project_id: The project it is in.
-        page: Where a person can look at it.
-        offset: Console lines it has.
-        largest: Bytes that an asset may have.
-    """
-
-    key: str
-    run_id: str
-    project_id: str
-    page: str
-    offset: int
-    largest: int
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """What Comet answers to a sign of life.
-
-    Attributes:
-        interval: Seconds until it wants the next one.
-        calls: Whether somebody asks something of the run.
-    """
-
-    interval: float
-    calls: bool
 
 
 class CometServer:
@@ -70,23 +35,28 @@ class CometServer:
         root: The server's address without a path.
         clientlib: The address for its own client, without a slash at the end.
         api_key: The key, which these calls want in their bodies too.
+
+    Attributes:
+        most: Points in a request.
+        rates: Makes calls wait for their turn.
     """
 
     def __init__(self, http: HttpClient, root: str, clientlib: str, api_key: str) -> None:
-        self.clientlib = clientlib
+        self.most = MOST
         self.rates = Rates()
+        self.root = root
+        self._clientlib = clientlib
         self._http = http
-        self._root = root
         self._key = api_key
 
     async def version(self) -> str:
         """What the server says it is."""
-        answer = await self._http.get(f"{self.clientlib}/isAlive/ver", timeout=10.0)
+        answer = await self._http.get(f"{self._clientlib}/isAlive/ver", timeout=10.0)
         return str(_object(answer.json()).get("version", ""))[:40]
 
     async def account(self) -> str:
         """The account's workspaces, which shows whether the key is good."""
-        answer = await self._http.get(f"{self._root}{_REST}workspaces")
+        answer = await self._http.get(f"{self.root}{_REST}workspaces")
         names = _object(answer.json()).get("workspaceNames")
         return ", ".join(map(str, names)) if isinstance(names, list) else ""
 
@@ -108,7 +78,7 @@ class CometServer:
             "libVersion": CLIENT,
             "getOrCreateEnabled": existing,
         }
-        return _experiment(key, await self._post(f"{self.clientlib}/logger/add/run", body))
+        return remote(key, await self._post(f"{self._clientlib}/logger/add/run", body))
 
     async def get_run(self, key: str) -> RemoteExperiment:
         """Go on with an experiment."""
@@ -118,7 +88,7 @@ class CometServer:
             "previousExperiment": key,
             "libVersion": CLIENT,
         }
-        return _experiment(key, await self._post(f"{self.clientlib}/logger/get/run", body))
+        return remote(key, await self._post(f"{self._clientlib}/logger/get/run", body))
 
     async def beat(self, experiment: RemoteExperiment, *, alive: bool) -> Beat:
         """Tell that the run lives, or that it is over."""
@@ -131,14 +101,13 @@ class CometServer:
             "local_timestamp": _now(),
             "offline": False,
         }
-        answer = await self._post(f"{self.clientlib}/status-report/update", body)
-        wished = answer.get("is_alive_beat_duration_millis")
-        seconds = wished / 1000 if isinstance(wished, (int, float)) and wished > 0 else _BEAT
-        return Beat(min(seconds, _SLOWEST), bool(answer.get("pending_rpcs")))
+        answer = await self._post(f"{self._clientlib}/status-report/update", body)
+        wished = interval(answer.get("is_alive_beat_duration_millis"))
+        return Beat(wished, bool(answer.get("pending_rpcs")))
 
     async def stopped_by(self, key: str) -> str | None:
         """Who pressed the stop button since it was asked last; None if nobody did."""
-        address = f"{self.clientlib}/rpc/get-pending-rpcs"
+        address = f"{self._clientlib}/rpc/get-pending-rpcs"
         answer = await self._http.get(address, params={"experimentKey": key})
         calls = _object(answer.json()).get("remoteProcedureCalls")
         for call in calls if isinstance(calls, list) else []:
@@ -157,17 +126,17 @@ class CometServer:
             "error": error,
             "hasCrashed": crashed,
         }
-        await self._post(f"{self._root}{_WRITE}update-status", body)
+        await self._write("update-status", body)
 
     async def other(self, key: str, name: str, value: JsonValue) -> None:
         """Set a single value."""
         body: Item = {"experimentKey": key, "key": name, "value": value}
-        await self._post(f"{self._root}{_WRITE}log-other", body, kind="else")
+        await self._write("log-other", body)
 
     async def tags(self, key: str, tags: Sequence[str]) -> None:
         """Add tags."""
         body: Item = {"experimentKey": key, "addedTags": list(tags)}
-        await self._post(f"{self._root}{_WRITE}tags", body, kind="else")
+        await self._write("tags", body)
 
     async def parameters(self, key: str, items: Sequence[Item]) -> None:
         """Set parameters."""
@@ -196,17 +165,55 @@ class CometServer:
             "experiment_link": experiment.page,
             "additional_data": {"text": text},
         }
-        await self._post(f"{self.clientlib}/notification/experiment", body, kind="else")
+        await self._post(f"{self._clientlib}/notification/experiment", body, kind="else")
 
     async def mark_not_throttled(self, key: str) -> None:
         """Take away the warning that data is missing, when all of it has come."""
-        await self._post(f"{self._root}{_WRITE}{key}/mark-not-throttled", {})
+        await self._write(f"{key}/mark-not-throttled", {})
+
+    def upload_url(
+        self, experiment: RemoteExperiment, upload: Upload, name: str, number: str
+    ) -> str:
+        """Where to upload a file.
+
+        Args:
+            experiment: The experiment.
+            upload: What the file is of.
+            name: Its name there.
+            number: Its id, by which Comet recognises it if it comes again.
+        """
+        query = {
+            "experimentId": experiment.key,
+            "projectId": experiment.project_id,
+            "runId": experiment.run_id,
+            "overwrite": "false",
+            **extension(upload, name),
+        }
+        call = "asset/upload"
+        if upload.kind == "visualization":
+            call = "visualizations/upload"
+            query |= {"imageId": number, "figName": name, "figCounter": "0"}
+        else:
+            query |= {"assetId": number, "fileName": name, "type": upload.kind}
+        if upload.group:
+            query["groupingName"] = upload.group
+        if upload.step is not None:
+            query["step"] = str(upload.step)
+        return f"{self._clientlib}/{call}?{urlencode(query, quote_via=quote)}"
+
+    async def _read(self, call: str, key: str) -> Mapping[str, JsonValue]:
+        await self.rates.room("else")
+        answer = await self._http.get(f"{self.root}{_REST}{call}", params={"experimentKey": key})
+        return _object(answer.json())
+
+    async def _write(self, call: str, body: Item) -> Mapping[str, JsonValue]:
+        return await self._post(f"{self.root}{_WRITE}{call}", body, kind="else")
 
     async def _batch(
         self, path: str, key: str, name: str, items: Sequence[Item], **more: JsonValue
     ) -> None:
         body: Item = {"experimentKey": key, name: list(items), **more}
-        await self._post(f"{self.clientlib}/{path}", body, gzip=True)
+        await self._post(f"{self._clientlib}/{path}", body, gzip=True)
 
     async def _post(
         self, url: str, body: Item, *, kind: Kind | None = None, gzip: bool = False
@@ -218,6 +225,13 @@ class CometServer:
         return _object(answer.json())
 
 
+def extension(upload: Upload, name: str) -> dict[str, str]:
+    """A file's extension as part of a query; {} if it has none."""
+    named = name if "." in name or upload.source is None else upload.source
+    found = os.path.splitext(named)[1].lstrip(".")  # noqa: PTH122 - a name there
+    return {"extension": found} if found else {}
+
+
 def _now() -> int:
     """The time of a request that no event is behind, in milliseconds since 1970."""
     return int(time.time() * 1000)
@@ -227,19 +241,3 @@ def _object(value: JsonValue) -> Mapping[str, JsonValue]:
     if not isinstance(value, dict):
         raise UnavailableError("the answer is none of Comet's")
     return value
-
-
-def _experiment(key: str, answer: Mapping[str, JsonValue]) -> RemoteExperiment:
-    run_id = answer.get("runId")
-    if not isinstance(run_id, str):
-        raise UnavailableError("the answer of Comet lacks runId")
-    offset = answer.get("lastOffset")
-    largest = answer.get("asset_upload_file_size_limit_in_mb")
-    return RemoteExperiment(
-        key=key,
-        run_id=run_id,
-        project_id=str(answer.get("project_id") or ""),
-        page=f"{answer.get('focusUrl') or ''}{key}",
-        offset=offset if isinstance(offset, int) else 0,
-        largest=(largest if isinstance(largest, int) else 200) * _MEGABYTE,
-    )

@@ -207,6 +207,12 @@ class CometSettings(HttpSettings):
         validation_alias="HOTLOOP_COMET_NOTIFY",
         description="Whether Comet mails alerts to the account's owner.",
     )
+    rest: bool = Field(
+        default=False,
+        validation_alias="HOTLOOP_COMET_REST",
+        description="Whether only Comet's documented REST interface is used, which takes one "
+        "number a request; for servers that refuse what their own client sends.",
+    )
     allow_header_name: str | None = Field(
         default=None, description="A header that a proxy in front of Comet wants."
     )
@@ -260,4 +266,8 @@ class CometSettings(HttpSettings):
     def _complete(self) -> "CometSettings":
         if self.mode == "get" and self.experiment_key is None:
             raise ValueError("mode get goes on with an experiment: set COMET_EXPERIMENT_KEY too")
+        if self.rest and self.workspace is None:
+            raise ValueError("the REST interface wants the workspace's name: set COMET_WORKSPACE")
+        if self.rest and self.notify:
+            raise ValueError("the REST interface mails nobody: leave HOTLOOP_COMET_NOTIFY out")
         return self

@@ -162,7 +162,8 @@ class Translation:
         dataset = event.dataset if isinstance(event, Evaluated) else None
         for key, value in event.metrics.items():
             named = key
-            if heading and not key.startswith((f"{heading}/", f"{heading}_")):
+            # The epoch says where it was made, as a trainer's other logs do, and is no result.
+            if heading and key != "epoch" and not key.startswith((f"{heading}/", f"{heading}_")):
                 named = "/".join(part for part in (heading, dataset, key) if part)
             logged = self._ledger.latest.get(self._ledger.metrics.of(named))
             if logged != (event.step, value):

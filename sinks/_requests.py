@@ -26,6 +26,17 @@ class RequestOptions(TypedDict, total=False):
     good: Collection[int]
 
 
+class UploadOptions(TypedDict, total=False):
+    """What `HttpClient.upload` takes by keyword."""
+
+    headers: Mapping[str, str] | None
+    offset: int
+    length: int | None
+    frame: tuple[bytes, bytes]
+    progress: Progress | None
+    good: Collection[int]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """A request as it goes to one server.

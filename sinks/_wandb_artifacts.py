@@ -5,15 +5,11 @@ content is no new one. So an upload may be begun again at any time. A folder is 
 first digest to its last byte, through a failed try.
 """
 
-import base64
 import contextlib
 import hashlib
 import logging
 import mimetypes
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,30 +18,25 @@ from pydantic import JsonValue
 
 from bus import FolderHold, RejectedError, UnavailableError
 from sinks._http import HttpClient
+from sinks._wandb_contents import (
+    Content,
+    Parting,
+    digest_of,
+    in_base64,
+    md5,
+    read_contents,
+)
 from sinks._wandb_plan import StoreFile
-from sinks._wandb_queries import ARTIFACT, ARTIFACT_FILES, COMMIT, MANIFEST
+from sinks._wandb_queries import ARTIFACT, ARTIFACT_FILES, COMMIT, COMPLETE, MANIFEST
 from sinks._wandb_server import Place, WandbServer, headers_of
 from sinks._wandb_state import Upload
 from sinks._wandb_values import compact
 
 log = logging.getLogger("sinks")
 
-_PIECE: Final = 1 << 20
 _AT_ONCE: Final = 100
 """Files asked for in one call."""
-_md5: Final = partial(hashlib.md5, usedforsecurity=False)
-_LARGEST: Final = 5 << 30
-"""Bytes of a file that storage takes in one request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """A file of an artifact: its path here, its name there, its MD5 in base64, its bytes."""
-
-    path: Path
-    name: str
-    md5: str
-    size: int
+_PARTING: Final = Parting()
 
 
 class Artifacts:
@@ -55,12 +46,16 @@ class Artifacts:
         http: The client of the sink.
         server: The server.
         place: Where the run is.
+        parting: Which files are sent in parts.
     """
 
-    def __init__(self, http: HttpClient, server: WandbServer, place: Place) -> None:
+    def __init__(
+        self, http: HttpClient, server: WandbServer, place: Place, parting: Parting = _PARTING
+    ) -> None:
         self._http = http
         self._server = server
         self._place = place
+        self._parting = parting
         self._held: FolderHold | None = None
 
     async def store_file(self, step: StoreFile) -> None:
@@ -84,7 +79,9 @@ class Artifacts:
         """
         source = Path(upload.path)
         self._hold(source)
-        contents = await to_thread.run_sync(_contents, source, abandon_on_cancel=True)
+        contents = await to_thread.run_sync(
+            read_contents, source, self._parting, abandon_on_cancel=True
+        )
         if not contents:
             self.release()
             raise RejectedError(f"{upload.path} is gone or empty, so it was not uploaded to W&B")
@@ -112,7 +109,7 @@ class Artifacts:
         self, upload: Upload, contents: Sequence[Content]
     ) -> tuple[str, str | None, bool]:
         """Announce a version: its id, the version it follows, and whether it is there already."""
-        digest, place = _digest(contents), self._place
+        digest, place = digest_of(contents), self._place
         made_by = f"{place.entity}/{place.project}/{place.run_id}/{upload.name}"
         aliases: list[JsonValue] = [
             {"artifactCollectionName": upload.name, "alias": alias} for alias in upload.aliases
@@ -170,6 +167,7 @@ class Artifacts:
                     "artifactManifestID": manifest_id,
                     "name": each.name,
                     "md5": each.md5,
+                    **_parts(each),
                 }
                 for each in part
             ]
@@ -181,15 +179,51 @@ class Artifacts:
                 raise UnavailableError(f"places for {len(nodes)} of {len(part)} files")
             for content, node in zip(part, nodes, strict=True):
                 births[content.name] = str(_inside(node, "artifact").get("id") or artifact_id)
-                await self._put(content, node)
+                await self._put(artifact_id, content, node)
         return births
 
-    async def _put(self, content: Content, node: Mapping[str, JsonValue]) -> None:
-        url = node.get("uploadUrl")
-        if not isinstance(url, str):
-            return  # the server has it
+    async def _put(self, artifact_id: str, content: Content, node: Mapping[str, JsonValue]) -> None:
         headers = headers_of(node.get("uploadHeaders"))
-        await self._http.upload("PUT", url, content.path, headers=headers)
+        multipart = _inside(node, "uploadMultipartUrls")
+        if multipart:
+            storage_path = str(node.get("storagePath"))
+            await self._put_parts(artifact_id, content, storage_path, multipart, headers)
+        elif isinstance(url := node.get("uploadUrl"), str):  # otherwise the server has it
+            await self._http.upload("PUT", url, content.path, headers=headers)
+
+    async def _put_parts(
+        self,
+        artifact_id: str,
+        content: Content,
+        storage_path: str,
+        multipart: Mapping[str, JsonValue],
+        headers: Mapping[str, str],
+    ) -> None:
+        """Upload a large file part by part, and have them put together."""
+        urls = [(each.get("partNumber"), each.get("uploadUrl")) for each in _parts_of(multipart)]
+        if [number for number, _ in urls] != [*range(1, len(content.parts) + 1)]:
+            raise UnavailableError(f"places for {len(urls)} of {len(content.parts)} parts")
+        completed: list[JsonValue] = []
+        for (number, url), digest in zip(urls, content.parts, strict=True):
+            offset = len(completed) * content.part
+            answer = await self._http.upload(
+                "PUT",
+                str(url),
+                content.path,
+                offset=offset,
+                length=min(content.part, content.size - offset),
+                headers={**headers, "content-md5": in_base64(bytes.fromhex(digest))},
+            )
+            # The tag that storage gave to the part, under a name from a time when it was its MD5.
+            completed.append({"partNumber": number, "hexMD5": answer.headers.get("etag", digest)})
+        variables: dict[str, JsonValue] = {
+            "completeMultipartAction": "Complete",
+            "completedParts": completed,
+            "artifactID": artifact_id,
+            "storagePath": storage_path,
+            "uploadID": multipart.get("uploadID"),
+        }
+        await self._server.call("CompleteMultipartUploadArtifact", COMPLETE, variables)
 
     async def _finish(
         self,
@@ -215,7 +249,7 @@ class Artifacts:
                 },
             }
         ).encode()
-        digest = base64.b64encode(_md5(body).digest()).decode()
+        digest = in_base64(md5(body).digest())
         manifest = await self._manifest(artifact_id, base, digest)
         file = _inside(manifest, "file")
         url = file.get("uploadUrl")
@@ -223,40 +257,6 @@ class Artifacts:
             raise UnavailableError("CreateArtifactManifest: the answer names no address")
         await self._http.put(url, content=body, headers=headers_of(file.get("uploadHeaders")))
         await self._server.call("CommitArtifact", COMMIT, {"artifactID": artifact_id})
-
-
-def _contents(source: Path) -> list[Content]:
-    """A file, or the files of a folder, with their digests, in a fixed order.
-
-    Raises:
-        RejectedError: One cannot be read, or is larger than storage takes.
-    """
-    paths = [source] if source.is_file() else []
-    for folder, folders, names in os.walk(source):
-        folders.sort()
-        paths += [path for name in sorted(names) if (path := Path(folder, name)).is_file()]
-    try:
-        return [_content(path, source) for path in paths]
-    except OSError as error:
-        raise RejectedError(f"{error.filename} cannot be read: {error.strerror}") from error
-
-
-def _content(path: Path, source: Path) -> Content:
-    name = path.name if path == source else path.relative_to(source).as_posix()
-    digest, size = _md5(), 0
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-            size += len(piece)
-    if size > _LARGEST:
-        raise RejectedError(f"{path} has {size} bytes; one request may carry {_LARGEST}")
-    return Content(path, name, base64.b64encode(digest.digest()).decode(), size)
-
-
-def _digest(contents: Sequence[Content]) -> str:
-    """The digest of an artifact: that of the sorted list of its files."""
-    lines = [f"{each.name}:{each.md5}\n" for each in sorted(contents, key=lambda each: each.name)]
-    return _md5("".join(["wandb-artifact-manifest-v1\n", *lines]).encode()).hexdigest()
 
 
 def _client_id(text: str) -> str:
@@ -269,6 +269,19 @@ def _inside(value: JsonValue | Mapping[str, JsonValue], *path: str) -> dict[str,
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value if isinstance(value, dict) else {}
+
+
+def _parts(content: Content) -> dict[str, JsonValue]:
+    """What is said of a file that is sent in parts."""
+    parts: list[JsonValue] = [
+        {"partNumber": number, "hexMD5": digest} for number, digest in enumerate(content.parts, 1)
+    ]
+    return {"uploadPartsInput": parts} if parts else {}
+
+
+def _parts_of(multipart: Mapping[str, JsonValue]) -> list[dict[str, JsonValue]]:
+    listed = _list(multipart.get("uploadUrlParts"))
+    return [each for each in listed if isinstance(each, dict)]
 
 
 def _list(value: JsonValue) -> list[JsonValue]:

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from bus import ArtifactReady, CheckpointSaved
 from sinks._wandb_state import Upload
-from sinks._wandb_values import compact
+from sinks._wandb_values import STEP, compact
 
 Numbers: TypeAlias = Mapping[str, JsonValue]
 
@@ -22,10 +22,10 @@ def model_of(event: CheckpointSaved | ArtifactReady, label: str, numbers: Number
     Args:
         event: What is there.
         label: What the model is called behind `model-`.
-        numbers: The run's summary, which becomes metadata.
+        numbers: The run's last ones, which become metadata as far as they hold for it.
     """
     aliases: list[str] = []
-    metadata = dict(numbers)
+    metadata = _numbers_at(event.step, numbers)
     if isinstance(event, ArtifactReady):
         aliases += event.aliases
         metadata |= event.metadata
@@ -59,6 +59,22 @@ def artifact_of(event: ArtifactReady) -> Upload:
 def final(upload: Upload) -> Upload:
     """The last checkpoint as the model that training ended with."""
     return upload.model_copy(update={"aliases": (*upload.aliases, "final_model")})
+
+
+def _numbers_at(step: int | None, numbers: Numbers) -> dict[str, JsonValue]:
+    """What is known of a step; epochs grow with the steps.
+
+    A checkpoint is announced when it is complete, and the training has gone on meanwhile.
+    """
+    latest = numbers.get(STEP)
+    if step is None or not isinstance(latest, (int, float)) or latest in (step, 0):
+        return dict(numbers)
+    found: dict[str, JsonValue] = {STEP: step}
+    for key in _EPOCHS:
+        epoch = numbers.get(key)
+        if isinstance(epoch, (int, float)):
+            found[key] = epoch * step / latest
+    return found
 
 
 def _legal_name(name: str) -> str:

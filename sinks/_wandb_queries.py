@@ -86,8 +86,27 @@ mutation CreateArtifactManifest(
 ARTIFACT_FILES: Final = """
 mutation CreateArtifactFiles($input: CreateArtifactFilesInput!) {
   createArtifactFiles(input: $input) {
-    files { edges { node { name uploadUrl uploadHeaders artifact { id } } } }
+    files {
+      edges {
+        node {
+          storagePath uploadUrl uploadHeaders artifact { id }
+          uploadMultipartUrls { uploadID uploadUrlParts { partNumber uploadUrl } }
+        }
+      }
+    }
   }
+}
+"""
+
+COMPLETE: Final = """
+mutation CompleteMultipartUploadArtifact(
+  $completeMultipartAction: CompleteMultipartAction!, $completedParts: [UploadPartsInput!]!,
+  $artifactID: ID!, $storagePath: String!, $uploadID: String!
+) {
+  completeMultipartUploadArtifact(input: {
+    completeMultipartAction: $completeMultipartAction, completedParts: $completedParts,
+    artifactID: $artifactID, storagePath: $storagePath, uploadID: $uploadID
+  }) { digest }
 }
 """
 

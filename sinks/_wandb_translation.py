@@ -5,7 +5,6 @@ numbered on its own, with the global step in it, as Transformers' callback logs:
 steps come in, the server never drops a row for it.
 """
 
-import logging
 from collections.abc import Mapping
 from typing import Final
 
@@ -38,15 +37,12 @@ from sinks._tensorboard_values import rewritten
 from sinks._wandb_media import Media
 from sinks._wandb_models import artifact_of, final, model_of
 from sinks._wandb_plan import Alert, Plan, StoreArtifact, StoreFile
+from sinks._wandb_rows import Rows
 from sinks._wandb_settings import WandbSettings
 from sinks._wandb_state import Memory, Upload
 from sinks._wandb_summary import Summary
 from sinks._wandb_values import (
     LARGEST_CONFIG,
-    LONGEST_LINE,
-    RESERVED,
-    STEP,
-    axes_of,
     compact,
     configuration,
     console_line,
@@ -54,8 +50,6 @@ from sinks._wandb_values import (
     histogram,
     system_key,
 )
-
-log = logging.getLogger("sinks")
 
 WANTED: Final[tuple[type[Event], ...]] = (
     AlertRaised,
@@ -107,6 +101,7 @@ class Translation:
     def __init__(self, memory: Memory, settings: WandbSettings, media: Mapping[int, Media]) -> None:
         self._summary = Summary(memory)
         self.plan = Plan(memory, self._summary)
+        self._rows = Rows(memory, self._summary, self.plan)
         self._memory = memory
         self._settings = settings
         self._media = media
@@ -125,7 +120,7 @@ class Translation:
             self._results(record, event)
         elif isinstance(event, SystemMetricsLogged):
             row = {system_key(key): value for key, value in event.metrics.items()}
-            self.plan.event(compact({**row, "_wandb": True, **self._times(event)}))
+            self.plan.event(compact({**row, "_wandb": True, **self._rows.times(event)}))
         elif isinstance(event, (RunStarted, ParametersLogged, MetricDefined)):
             self._configure(event)
         elif isinstance(event, (TextLogged, HistogramLogged, MediaLogged)):
@@ -136,79 +131,31 @@ class Translation:
             self._words(record, event)
         self.plan.next_record()
 
-    def _times(self, event: Event) -> dict[str, JsonValue]:
-        runtime = max(0.0, event.time - self._memory.started)
-        return {"_timestamp": event.time, "_runtime": runtime}
-
-    def _key(self, record: Record, key: str) -> str:
-        return f"rank{record.rank}/{key}" if record.rank else key
-
     def _metrics(self, record: Record, metrics: Mapping[str, float]) -> None:
-        if not self._settings.rewrite:
-            self._row(record, dict(metrics))
-            return
-        totals = {key: value for key, value in metrics.items() if key in _TOTALS}
+        totals: dict[str, JsonValue] = {}
+        if self._settings.rewrite:
+            totals = {key: value for key, value in metrics.items() if key in _TOTALS}
         if totals:
             self._summary.override(totals)
-        self._row(record, {rewritten(k): v for k, v in metrics.items() if k not in totals})
+        self._rows.add(record, {self._name(k): v for k, v in metrics.items() if k not in totals})
 
     def _results(self, record: Record, event: Evaluated | Predicted) -> None:
         """Add the numbers of an evaluation, unless they have been logged as metrics too."""
-        row: dict[str, JsonValue] = {}
         heading = "eval" if isinstance(event, Evaluated) else "test"
         dataset = event.dataset if isinstance(event, Evaluated) else None
-        for key, value in event.metrics.items():
-            named = key
-            if not key.startswith((f"{heading}/", f"{heading}_")):
-                named = "/".join(part for part in (heading, dataset, key) if part)
-            elif self._settings.rewrite:
-                named = rewritten(key)
-            logged = self._memory.delivered.get(self._key(record, named), -1)
-            if event.step is None or logged != event.step:
-                row[named] = value
-        self._row(record, row)
-
-    def _row(self, record: Record, values: Mapping[str, JsonValue]) -> None:
-        """Add a row of what no earlier attempt has delivered, if anything is left of it."""
-        memory, step = self._memory, record.event.step
-        row = self._unmasked(record, values)
-        if not row:
-            return
-        if step is not None:
-            memory.delivered |= dict.fromkeys(row, step)
-            row[STEP] = step
-        for axis in axes_of(row, memory.defined):
-            if axis not in row and (last := self._summary.value(axis)) is not None:
-                row[axis] = last
-        row |= {"_step": memory.step, **self._times(record.event)}
-        line = compact(row)
-        if len(line.encode()) > LONGEST_LINE:
-            raise RejectedError(
-                f"a row of {len(line)} characters; W&B takes {LONGEST_LINE} bytes",
-                guilty=(self.plan.records,),
-            )
-        memory.step += 1
-        self._summary.row(row)
-        self.plan.history(line)
-
-    def _unmasked(self, record: Record, values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-        memory, step = self._memory, record.event.step
         row: dict[str, JsonValue] = {}
-        for key, value in values.items():
-            name = self._key(record, key)
-            if name in RESERVED:
-                self._drop(f"the name {name} is the server's own")
-            elif step is not None and step <= max(memory.floor, memory.mask.get(name, -1)):
-                memory.masked += 1
+        for key, value in event.metrics.items():
+            logged = self._name(key)
+            if self._rows.has(record, logged):
+                continue
+            if key.startswith((f"{heading}/", f"{heading}_")):
+                row[logged] = value
             else:
-                row[name] = value
-        return row
+                row["/".join(part for part in (heading, dataset, key) if part)] = value
+        self._rows.add(record, {key: row[key] for key in row if not self._rows.has(record, key)})
 
-    def _drop(self, reason: str) -> None:
-        count = self._memory.dropped.get(reason, 0)
-        if not count:
-            log.warning("some of what was logged is not sent to W&B: %s", reason)
-        self._memory.dropped = {**self._memory.dropped, reason: count + 1}
+    def _name(self, key: str) -> str:
+        return rewritten(key) if self._settings.rewrite and key not in _TOTALS else key
 
     def _configure(self, event: RunStarted | ParametersLogged | MetricDefined) -> None:
         memory = self._memory
@@ -254,16 +201,16 @@ class Translation:
 
     def _shown(self, record: Record, event: TextLogged | HistogramLogged | MediaLogged) -> None:
         if isinstance(event, TextLogged):
-            self._row(record, {event.key: event.text})
+            self._rows.add(record, {event.key: event.text})
         elif isinstance(event, HistogramLogged):
-            self._row(record, {event.key: histogram(event)})
+            self._rows.add(record, {event.key: histogram(event)})
         elif (media := self._media.get(self.plan.records)) is None:
-            self._drop("the media file is gone, or of a kind that W&B does not show")
+            self._rows.drop("the media file is gone, or of a kind that W&B does not show")
         else:
             name = media.place(event.key, self._memory.step)
             self.plan.add(StoreFile(media.path, name, record=self.plan.records))
             self._memory.uploaded = [*self._memory.uploaded, name]
-            self._row(record, {event.key: media.value(name, event.caption)})
+            self._rows.add(record, {event.key: media.value(name, event.caption)})
 
     def _stored(self, event: CheckpointSaved | ArtifactReady) -> None:
         if isinstance(event, ArtifactReady) and event.kind != "checkpoint":
@@ -300,7 +247,7 @@ class Translation:
         elif isinstance(event, SummaryLogged):
             self._summary.override(event.values)
         elif isinstance(event, TrainEnded):
-            self._summary.override(dict(event.metrics))
+            self._summary.override({self._name(key): v for key, v in event.metrics.items()})
         elif isinstance(event, RunEnded):
             self._end(event)
 

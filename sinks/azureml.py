@@ -14,6 +14,7 @@ from bus import (
 from sinks._azureml_client import WorkspaceClient
 from sinks._azureml_files import WorkspaceFiles
 from sinks._azureml_settings import CLOUDS, AzureMLSettings
+from sinks._http import HttpClient
 from sinks._mlflow_artifacts import Artifacts
 from sinks._mlflow_server import MlflowServer, RemoteRun
 from sinks._mlflow_state import Memory
@@ -55,7 +56,7 @@ class AzureMLSink(MlflowSink):
     def __init__(self, settings: SinkSettings | None = None, /, **fields: Any) -> None:  # noqa: ANN401 - each sink's own settings
         super().__init__(settings, **fields)
         self._client = WorkspaceClient(self, self._options)
-        self.http = self._client
+        self.http: HttpClient = self._client
 
     @property
     def _options(self) -> AzureMLSettings:

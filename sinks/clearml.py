@@ -192,9 +192,7 @@ class ClearmlSink(HttpSink):
         task = await self._server.find_task(project_id, mark)
         if task is None:
             name = self._options.task or self._context.name
-            task = await self._server.create_task(
-                project_id, name, comment=mark, tags=self._options.tags
-            )
+            task = await self._server.create_task(project_id, name, mark)
         return self._opened(task, project)
 
     def _opened(self, task: RemoteTask, project: str) -> OpenTask:
@@ -212,7 +210,9 @@ class ClearmlSink(HttpSink):
             project=project,
             host=self._options.files,
             packing=self._context.run_dir / ".clearml-upload.zip",
+            keep=self._options.keep_models,
             ask=self.ask,
+            ours=self._options.end_task,
         )
 
     async def _send(self, task: OpenTask, batch: Batch, memory: Memory) -> None:
@@ -225,7 +225,7 @@ class ClearmlSink(HttpSink):
         committed = 0
         steps = translation.plan.ended()
         for step in steps:
-            await task.take(step)
+            await task.take(step, memory)
             if step.done > committed and step is not steps[-1]:
                 so_far = memory.model_copy(update={"counts": step.counts})
                 await batch.commit(step.done - committed, so_far.state())
@@ -233,5 +233,5 @@ class ClearmlSink(HttpSink):
 
     async def _store_last(self, task: OpenTask, memory: Memory) -> None:
         for mark, (kind, name, source, step) in list(memory.last_files.items()):
-            await task.store(Upload(kind, name, source, step))
+            await task.store(Upload(kind, name, source, step), memory)
             del memory.last_files[mark]

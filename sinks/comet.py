@@ -27,7 +27,9 @@ from sinks import HttpSink
 from sinks._comet_answers import KEYS, ExistsError, ThrottledError, classify
 from sinks._comet_assets import Assets, Note
 from sinks._comet_plan import Stretch, length, place_of, requests
-from sinks._comet_server import CometServer, RemoteExperiment
+from sinks._comet_remote import RemoteExperiment
+from sinks._comet_rest import RestServer
+from sinks._comet_server import CometServer
 from sinks._comet_settings import CometSettings
 from sinks._comet_state import Memory
 from sinks._comet_translation import WANTED, Latest, Translation
@@ -57,7 +59,7 @@ class CometSink(HttpSink):
     are an "other" and a text. Histograms, for which this sink has no form, stay in the journal.
 
     Checkpoints and other files are uploaded as `log_assets` says, while the metrics behind them
-    wait.
+    wait. With `rest` only Comet's documented interface is used, which is slower and knows less.
     """
 
     name: ClassVar[str] = "comet"
@@ -76,6 +78,7 @@ class CometSink(HttpSink):
 
     _experiment: RemoteExperiment | None = None
     _assets: Assets | None = None
+    _latest: Latest = {}  # noqa: RUF012 - replaced, never changed
     _interval: float = 10.0
     _asked: bool = False
     _throttled: bool = False
@@ -111,14 +114,8 @@ class CometSink(HttpSink):
     async def open(self, context: SinkContext, state: State) -> State:
         """Make the experiment, or find it if there is one already."""
         settings = self._options
-        if settings.offline:
-            raise MisconfiguredError(
-                "COMET_START_ONLINE or COMET_MODE says offline: nothing is sent",
-                fix="unset it for `hotloop sync`, which delivers the journal",
-            )
         self._context = context
         self._server = self._reached()
-        self._latest: Latest = {}
         memory = Memory.model_validate(state)
         goes_on = memory.experiment_key is not None
         key = memory.experiment_key or settings.experiment_key or _key_of(context.run_id)
@@ -126,8 +123,8 @@ class CometSink(HttpSink):
         self._interval = (await self._server.beat(experiment, alive=True)).interval
         if goes_on:
             # Comet's own client leaves the mark of an earlier crash.
-            await self._server.update_status(key, alive=True)
-        memory.experiment_key = key
+            await self._server.update_status(experiment.key, alive=True)
+        memory.experiment_key = experiment.key
         if memory.offset is None and experiment.offset:
             memory.offset = experiment.offset
         self._experiment = experiment
@@ -197,12 +194,23 @@ class CometSink(HttpSink):
 
     def _reached(self) -> CometServer:
         settings = self._options
+        if settings.offline:
+            raise MisconfiguredError(
+                "COMET_START_ONLINE or COMET_MODE says offline: nothing is sent",
+                fix="unset it for `hotloop sync`, which delivers the journal",
+            )
         key = settings.api_key.get_secret_value()
-        return CometServer(self.http, settings.root, settings.clientlib, key)
+        kind = RestServer if settings.rest else CometServer
+        return kind(self.http, settings.root, settings.clientlib, key)
 
     async def _begin(self, key: str, *, goes_on: bool) -> RemoteExperiment:
         settings = self._options
-        if settings.mode == "get" or (settings.mode == "create" and goes_on):
+        named = settings.experiment_key is not None
+        if (
+            settings.mode == "get"
+            or (goes_on and settings.mode == "create")
+            or (settings.rest and (goes_on or named))
+        ):
             return await self._server.get_run(key)
         project = settings.project_name or self._context.project
         existing = settings.mode == "get_or_create"
@@ -211,7 +219,7 @@ class CometSink(HttpSink):
             return await self._server.add_run(key, project, settings.workspace, existing=existing)
         except ExistsError as error:
             # A key made from our run's is nobody else's; another may be ours if we asked before.
-            if settings.experiment_key is None or asked:
+            if not named or asked:
                 return await self._server.get_run(key)
             raise MisconfiguredError(
                 f"COMET_MODE is create, but there is an experiment {key}: {error}",
@@ -222,7 +230,9 @@ class CometSink(HttpSink):
         """Send what a few records mean; the memory holds them afterwards."""
         acknowledged = memory.model_copy(deep=True)
         stretch = Stretch(place_of(records[0]))
-        translation = Translation(stretch, memory, self._latest, self._options, self._context.name)
+        # A copy, so that another try of these records means the same.
+        latest = self._latest.copy()
+        translation = Translation(stretch, memory, latest, self._options, self._context.name)
         for index, record in enumerate(records):
             if index % _SLICE == _SLICE - 1:
                 await checkpoint()
@@ -235,6 +245,7 @@ class CometSink(HttpSink):
             await batch.commit(0, acknowledged.state())
 
         await self._send(stretch, memory, note)
+        self._latest = latest
         memory.under_way, memory.done = "", 0
         if records[-1].event.type == "run_ended":
             memory.waiting = {}
@@ -261,7 +272,7 @@ class CometSink(HttpSink):
     async def _append(self, key: str, stretch: Stretch, memory: Memory, note: Note) -> None:
         """Send points; several requests are needed only for a record of very many metrics."""
         sent = memory.done_of(stretch.place)
-        for points in requests(stretch.points[sent:]):
+        for points in requests(stretch.points[sent:], self._server.most):
             if sent:
                 await note(stretch.place, sent)
             await self._server.metrics(key, points)

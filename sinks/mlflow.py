@@ -38,7 +38,7 @@ from sinks._mlflow_values import OLD, Limits, milliseconds
 
 __all__ = ["MlflowSettings", "MlflowSink"]
 
-log = logging.getLogger("sinks")
+log: logging.Logger = logging.getLogger("sinks")
 
 _STATUS: Final[dict[Outcome, str]] = {
     "finished": "FINISHED",

@@ -37,7 +37,7 @@ from sinks._neptune_values import Operation
 
 __all__ = ["NeptuneSettings", "NeptuneSink"]
 
-log = logging.getLogger("sinks")
+log: logging.Logger = logging.getLogger("sinks")
 
 Listen: TypeAlias = Callable[
     [HttpSettings, str, Mapping[str, str], Callable[[str], None]], Awaitable[None]

@@ -43,7 +43,7 @@ from sinks._wandb_values import configuration, decoded
 
 __all__ = ["WandbSettings", "WandbSink"]
 
-log = logging.getLogger("sinks")
+log: logging.Logger = logging.getLogger("sinks")
 
 _EXIT_CODES: Final[dict[Outcome, int]] = {
     "finished": 0,

@@ -1,4 +1,4 @@
-"""Bodies of requests to the stand-in for Comet, taken apart as strictly as RFC 7578 asks."""
+"""Bodies of requests to the stand-in for Comet, taken apart strictly: JSON and RFC 7578."""
 
 import gzip
 import json

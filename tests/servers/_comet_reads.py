@@ -4,13 +4,15 @@ The shapes are those that comet_ml 3.58.8 reads and shows in its own documentati
 back as text.
 """
 
+PROJECT = "355fedc7629d5b94ba8b66aa14cee7c1"
+"""The id of every project."""
 
-def metadata(experiment, project):
-    """How an experiment is."""
+
+def _metadata(experiment):
     return {
         "experimentKey": experiment.key,
         "experimentName": experiment.others.get("Name", experiment.key[:8]),
-        "projectId": project,
+        "projectId": PROJECT,
         "projectName": experiment.project,
         "workspaceName": experiment.workspace,
         "throttle": experiment.throttled,
@@ -22,8 +24,8 @@ def metadata(experiment, project):
 
 
 def read(experiment, call, query):
-    """The answer to a call behind `experiment/`; None if there is no such call."""
-    answer = _READS.get(call)
+    """The answer to a call; None if it reads nothing."""
+    answer = _READS.get(call.removeprefix("experiment/"))
     return None if answer is None else answer(experiment, query)
 
 
@@ -78,6 +80,7 @@ def _asset(number, asset):
 
 
 _READS = {
+    "metadata": lambda experiment, _: _metadata(experiment),
     "tags": lambda experiment, _: {"tags": experiment.tags},
     "parameters": lambda experiment, _: _values(experiment.params),
     "log-other": lambda experiment, _: _values(experiment.others),

@@ -90,6 +90,27 @@ BODIES = {
     ),
     "write/experiment/tags": _fields({"experimentKey": _TEXT, "addedTags": (list,)}),
     "write/experiment/graph": _fields({"experimentKey": _TEXT, "graph": _TEXT}),
+    "write/experiment/create": _fields(
+        {"workspaceName": _TEXT, "projectName": _TEXT}, experimentName=_TEXT
+    ),
+    "write/experiment/parameter": _fields(
+        {"experimentKey": _TEXT, "parameterName": _TEXT, "parameterValue": _TEXT},
+        timestamp=(int,),
+        step=(int,),
+    ),
+    "write/experiment/metric": _fields(
+        {"experimentKey": _TEXT, "metricName": _TEXT, "metricValue": _TEXT, "timestamp": (int,)},
+        step=(int,),
+        epoch=(int, float),
+        context=_TEXT,
+    ),
+    "write/experiment/set-start-end-time": _fields(
+        {
+            "experimentKey": _TEXT,
+            "startTimeMillis": (int, type(None)),
+            "endTimeMillis": (int, type(None)),
+        }
+    ),
     "write/experiment/update-status": _fields(
         {
             "experimentKey": _TEXT,
@@ -141,6 +162,12 @@ UPLOAD = _fields(
     **dict.fromkeys(("extension", "type", "groupingName", "step", "epoch", "context"), _TEXT),
 )
 """The query of an upload."""
+
+PUBLIC_UPLOAD = _fields(
+    dict.fromkeys(("experimentKey", "fileName", "type", "overwrite"), _TEXT),
+    **dict.fromkeys(("extension", "groupingName", "step"), _TEXT),
+)
+"""The query of an upload by the REST interface."""
 
 PICTURE = _fields(
     dict.fromkeys(

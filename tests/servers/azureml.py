@@ -26,7 +26,7 @@ def token(seconds, name="a"):
     """A token that ends so many seconds from now, as Azure's do: JSON in the middle of it."""
     parts = ({"alg": "none"}, {"exp": time.time() + seconds, "jti": name})
     coded = [base64.urlsafe_b64encode(json.dumps(each).encode()).decode() for each in parts]
-    return ".".join([each.rstrip("=") for each in coded] + ["signature"])
+    return ".".join([each.rstrip("=") for each in coded] + ["c2lnbmVk"])
 
 
 class Storage(mlflow.StandIn):
@@ -78,11 +78,20 @@ class StandIn(mlflow.StandIn):
 
     def __init__(self):
         super().__init__()
-        self.tracking_uri = f"{self.url}/mlflow/v1.0{SCOPE}"
         self.storage = Storage()
         self.tokens = {TOKEN}
         self.renewed = []
         self.job = None
+
+    @property
+    def tracking_uri(self):
+        """Where the sink finds the workspace; a real one is behind TLS, at azureml://."""
+        return f"{self.url}/mlflow/v1.0{SCOPE}"
+
+    def secure(self, certificate):
+        """Speak TLS, as the workspace's own client wants it; so does the storage."""
+        super().secure(certificate)
+        self.storage.secure(certificate)
 
     def __enter__(self):
         self.storage.__enter__()

@@ -12,8 +12,9 @@ import threading
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
+from tests.servers import clearml_reading as reading
 from tests.servers.clearml_fields import CALLS, EVENTS, LEVELS, STRAY
 
 STARTS = frozenset({"created", "queued", "stopped", "completed", "in_progress"})
@@ -21,8 +22,6 @@ ENDS = {"stopped": {"in_progress"}, "failed": {"in_progress", "stopped", "queued
 ENDS["completed"] = {"in_progress", "stopped", "completed"}
 OPEN = frozenset({"created", "in_progress"})
 STATES = OPEN | {"queued", "stopped", "failed", "completed", "published"}
-SUMMARY = -(2**31)
-"""The iteration of a value that belongs to none."""
 
 
 class Refused(Exception):  # noqa: N818 - an answer, no error of ours
@@ -118,7 +117,8 @@ class StandIn:
     def answer(self, method, target, headers, content):
         """Do what a request asks: the status, the body, and whether to answer at all."""
         path = urlsplit(target).path
-        call = "upload" if path == "/" else path.rpartition("/")[2]
+        api = re.match(r"/(v[\d.]+|auth\.)", path)
+        call = path.rpartition("/")[2] if api else "upload" if path == "/" else "file"
         with self._lock:
             self.before(call)
             fault = self.faults[call].popleft() if self.faults[call] else None
@@ -128,6 +128,8 @@ class StandIn:
                 self._authorized(call, headers)
                 if call == "upload":
                     body = self._upload(method, headers, content)
+                elif call == "file":
+                    body = self._file(method, unquote(path))
                 else:
                     body = _good(self._apply(path, call, headers, content))
             except Refused as refusal:
@@ -223,7 +225,17 @@ class StandIn:
         return task
 
     def _tasks_get_by_id(self, body):
-        return {"task": {"id": body["task"], **self._task(body).fields}}
+        return {"task": reading.document(body["task"], self._task(body))}
+
+    def _events_scalar_metrics_iter_histogram(self, body):
+        return reading.scalars(self._task(body))
+
+    def _events_get_task_single_value_metrics(self, body):
+        (task_id,) = body["tasks"]
+        return reading.single_values(task_id, self._task({"task": task_id}))
+
+    def _events_get_task_log(self, body):
+        return reading.log(self._task(body))
 
     def _tasks_edit(self, body):
         task = self._editable(body, allowed=STATES - {"published"})
@@ -295,8 +307,19 @@ class StandIn:
 
     def _models_create(self, body):
         number = self._new_id()
-        self.models[number] = {key: each for key, each in body.items() if key != "method"}
+        given = {key: each for key, each in body.items() if key != "method"}
+        self.models[number] = {"tags": [], "system_tags": [], **given}
         return {"id": number, "created": True}
+
+    def _models_delete(self, body):
+        self._model(body)
+        del self.models[body["model"]]
+        for task in self.tasks.values():
+            kept = {
+                name: each for name, each in task.models.items() if each["model"] != body["model"]
+            }
+            task.models = kept
+        return {"deleted": True}
 
     def _model(self, body):
         if body["model"] not in self.models:
@@ -316,6 +339,7 @@ class StandIn:
             {"id": number}
             for number, each in self.models.items()
             if each["uri"] in body.get("uri", [each["uri"]])
+            and each.get("task") in body.get("task", [each.get("task")])
         ]
         return {"models": found}
 
@@ -359,6 +383,11 @@ class StandIn:
             task.plots[*place, event["iter"]] = json.loads(event["plot_str"])
         else:
             task.images[*place, event["iter"]] = event["url"]
+
+    def _file(self, method, place):
+        if place not in self.files or method not in ("GET", "DELETE"):
+            raise Refused(404, 0, "no such file")
+        return self.files.pop(place) if method == "DELETE" else self.files[place]
 
     def _upload(self, method, headers, content):
         kind, _, boundary = headers.get("content-type", "").partition("; boundary=")
@@ -422,7 +451,7 @@ def _handler(server):
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = do_PUT = _serve  # noqa: N815 - names of http.server
+        do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815 - names of http.server
 
         def log_message(self, *_):
             """Be quiet."""

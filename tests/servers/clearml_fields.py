@@ -27,13 +27,23 @@ CALLS = {
         {"iteration": int},
     ),
     "tasks.add_or_update_artifacts": ({"task": str, "artifacts": list}, {"force": bool}),
+    "events.scalar_metrics_iter_histogram": (
+        {"task": str},
+        {"key": str, "model_events": bool, "samples": int},
+    ),
+    "events.get_task_single_value_metrics": ({"tasks": list}, {"model_events": bool}),
+    "events.get_task_log": (
+        {"task": str},
+        {"order": str, "from": str, "batch_size": int, "navigate_earlier": bool},
+    ),
     "models.create": ({"uri": str, "name": str}, {**_MODEL, "project": str}),
+    "models.delete": ({"model": str}, {"force": bool}),
     "models.edit": (
         {"model": str},
         {**_MODEL, "uri": str, "name": str, "project": str, "iteration": int},
     ),
     "models.get_by_id": ({"model": str}, {}),
-    "models.get_all": ({}, {**_FIND, "uri": list}),
+    "models.get_all": ({}, {**_FIND, "uri": list, "task": list, "order_by": list}),
 }
 _EVENT = {"timestamp": int, "iter": int, "metric": str, "variant": str}
 STRAY = {"allow_locked": bool, "model_event": bool, "method": str}

@@ -15,11 +15,18 @@ from http.server import ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.servers._comet_http import Refused, decoded, handler, parts_of
-from tests.servers._comet_reads import metadata, read
-from tests.servers._comet_schemas import BODIES, ITEMS, NAMED_NUMBERS, PICTURE, UPLOAD, complaint
+from tests.servers._comet_reads import PROJECT, read
+from tests.servers._comet_schemas import (
+    BODIES,
+    ITEMS,
+    NAMED_NUMBERS,
+    PICTURE,
+    PUBLIC_UPLOAD,
+    UPLOAD,
+    complaint,
+)
 
 KEY = "FAKEFAKEFAKEFAKEFAKEFAKE1"
-PROJECT = "355fedc7629d5b94ba8b66aa14cee7c1"
 
 _ROOTS = re.compile(r"/(?:api/rest/v2|clientlib/rest/v2|clientlib)/")
 _EXPERIMENT = re.compile(r"[0-9A-Za-z]{32,50}")
@@ -28,7 +35,12 @@ _OPEN = {
     "health/ping": {"msg": "pong"},
 }
 """What it tells everybody."""
-_UPLOADS = frozenset({"asset/upload", "visualizations/upload"})
+_UPLOADS = {
+    "asset/upload": UPLOAD,
+    "visualizations/upload": PICTURE,
+    "write/experiment/upload-asset": PUBLIC_UPLOAD,
+}
+"""By call: the fields of its address."""
 _MOST = 1000
 _LONGEST_NAME = 100
 _LONGEST_TEXT = 1000
@@ -198,19 +210,23 @@ class StandIn:
         if call == "workspaces":
             return {"workspaceNames": ["ada", "team"]}
         experiment = self._experiment(query.get("experimentKey"), status=404)
-        if call == "experiment/metadata":
-            return metadata(experiment, PROJECT)
-        if call.startswith("experiment/"):
-            found = read(experiment, call.removeprefix("experiment/"), query)
-            if found is not None:
-                return found
+        found = read(experiment, call, query) or self._asked(call, experiment)
+        if found is None:
+            raise Refused(404, 0, f"no such call: GET {call}")
+        return found
+
+    def _asked(self, call, experiment):
+        """What a GET changes too; None if it is not known."""
         if call == "rpc/get-pending-rpcs":
             found, experiment.calls = experiment.calls, []
             return {"remoteProcedureCalls": found}
+        if call == "write/experiment/set-status":
+            experiment.beats += 1
+            return {"isAliveBeatDurationMillis": self.beat}
         if call == "write/experiment/stop":
             experiment.press_stop()
             return {"msg": "Stop Requested", "code": 200, "sdk_error_code": 0}
-        raise Refused(404, 0, f"no such call: GET {call}")
+        return None
 
     def _experiment(self, key, status=400):
         found = self.experiments.get(key)
@@ -332,19 +348,48 @@ class StandIn:
         experiment.error = body["error"]
         return _saved()
 
+    def _write_experiment_create(self, body):
+        made = Experiment(uuid.uuid4().hex, body["projectName"], body["workspaceName"], alive=True)
+        self.experiments[made.key] = made
+        link = f"{self.url}/fakeworkspace/fakeproject/{made.key}"
+        return {"experimentKey": made.key, "link": link}
+
+    def _write_experiment_parameter(self, body):
+        _check_length("parameterName", body["parameterName"], _LONGEST_NAME)
+        params = self._experiment(body["experimentKey"]).params
+        params[body["parameterName"]] = body["parameterValue"]
+        return _saved()
+
+    def _write_experiment_metric(self, body):
+        _check_length("metricName", body["metricName"], _LONGEST_NAME)
+        value = body["metricValue"]
+        self._experiment(body["experimentKey"]).points.append(
+            (
+                *(body["metricName"], body.get("step"), body.get("epoch")),
+                *(value if value in NAMED_NUMBERS else float(value), None, body["timestamp"]),
+            )
+        )
+        return _saved()
+
+    def _write_experiment_set_start_end_time(self, body):
+        self._experiment(body["experimentKey"])
+        return _saved()
+
     def _upload(self, call, query, parts):
-        picture = call == "visualizations/upload"
-        wrong = complaint(PICTURE if picture else UPLOAD, query)
+        wrong = complaint(_UPLOADS[call], query)
         if wrong is None and ("file" not in parts or parts.keys() - {"file", "metadata"}):
             wrong = f"the parts are {sorted(parts)}"
         if wrong is not None:
             raise Refused(400, 0, wrong)
-        experiment = self._experiment(query["experimentId"])
-        if (query["runId"], query["projectId"]) != (experiment.run_id, PROJECT):
+        experiment = self._experiment(query.get("experimentId") or query["experimentKey"])
+        if "runId" in query and (query["runId"], query["projectId"]) != (
+            experiment.run_id,
+            PROJECT,
+        ):
             raise Refused(400, 0, "this run is of another experiment")
-        number = query["imageId" if picture else "assetId"]
+        number = query.get("imageId") or query.get("assetId") or uuid.uuid4().hex
         if number in experiment.assets:
-            raise Refused(400, 7000006 if picture else 7000005, "asset is immutable")
+            raise Refused(400, 7000006 if "imageId" in query else 7000005, "asset is immutable")
         if len(parts["file"]) > self.largest << 20:
             raise Refused(400, 7000001, "the file is too large")
         metadata = json.loads(parts["metadata"]) if "metadata" in parts else None

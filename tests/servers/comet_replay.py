@@ -35,8 +35,9 @@ class Replay:
         target = self._translated(f"{request['path']}?{urlencode(query)}")
         status, _, found, _ = self.server.answer(request["method"], target, headers, content)
         answer = json.loads(found)
-        if "runId" in answer and "runId" in line["response"]["body"]:
-            self.ids[line["response"]["body"]["runId"]] = answer["runId"]
+        for name in ("runId", "experimentKey"):
+            if name in answer and name in line["response"]["body"]:
+                self.ids[line["response"]["body"][name]] = answer[name]
         return status, answer.get("sdk_error_code") or 0
 
     def play(self, name):

@@ -18,6 +18,31 @@ from tests.servers.mlflow import Refused
 USER = "fakeowner"
 REPOSITORY = f"{USER}/fakerepo"
 TOKEN = "faketoken-0000"  # noqa: S105 - of no server
+OWNER = {"id": 1, "login": USER, "username": USER, "full_name": "", "avatar_url": ""}
+ABOUT = {
+    "id": 1,
+    "owner": OWNER,
+    "name": "fakerepo",
+    "full_name": REPOSITORY,
+    "description": "",
+    "private": False,
+    "fork": False,
+    "parent": None,
+    "empty": False,
+    "size": 1,
+    "website": "",
+    "html_url": "",
+    "clone_url": "",
+    "default_branch": "main",
+    "permissions": {"push": True},
+    "stars_count": 0,
+    "forks_count": 0,
+    "watchers_count": 0,
+    "open_issues_count": 0,
+    "created_at": "2024-01-01T00:00:00Z",
+    "updated_at": "2024-01-01T00:00:00Z",
+}
+COMMIT = {"message": "", "url": "", "timestamp": "2024-01-01T00:00:00Z"}
 FIELDS = {"commit_choice", "commit_summary", "versioning", "last_commit", "is_dvc_dir"}
 NEW_BRANCH = {"new_branch_name"}
 PART = re.compile(
@@ -85,14 +110,14 @@ class StandIn(mlflow.StandIn):
 
     def _own(self, method, path, headers, content):
         if (method, path) == ("GET", "/api/v1/user"):
-            return {"login": USER, "username": USER}
+            return OWNER
         root = f"/api/v1/repos/{REPOSITORY}"
         if (method, path) == ("GET", root):
-            return {"full_name": REPOSITORY, "default_branch": "main", "mirror": self.mirror}
+            return {**ABOUT, "mirror": self.mirror}
         kind, _, rest = path.removeprefix(f"{root}/").partition("/")
         if (method, kind) == ("GET", "branches") and unquote(rest) in self.branches:
             head = self.shown if self.mirror else self.branches[unquote(rest)].head
-            return {"name": unquote(rest), "commit": {"id": head}}
+            return {"name": unquote(rest), "commit": {**COMMIT, "id": head}}
         if (method, kind) == ("PUT", "content"):
             branch, _, folder = rest.partition("/")
             return self._commit(unquote(branch), unquote(folder), headers, content)

@@ -8,6 +8,7 @@ import json
 import math
 import posixpath
 import re
+import ssl
 import threading
 import uuid
 from collections import defaultdict, deque
@@ -89,6 +90,13 @@ class StandIn:
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
+    def secure(self, certificate):
+        """Speak TLS, with a certificate and its key in one file; called before serving."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = self.url.replace("http://", "https://")
+
     def __enter__(self):
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
@@ -136,6 +144,7 @@ class StandIn:
             return self._put(unquote(path.removeprefix(FILES)), content)
         handler = {
             ("GET", "experiments/get-by-name"): self._experiment_by_name,
+            ("GET", "experiments/get"): self._experiment,
             ("POST", "experiments/create"): self._create_experiment,
             ("POST", "experiments/delete"): self._delete_experiment,
             ("POST", "experiments/restore"): self._restore_experiment,
@@ -145,6 +154,8 @@ class StandIn:
             ("POST", "runs/update"): self._update,
             ("POST", "runs/delete"): self._delete_run,
             ("POST", "runs/log-batch"): self._log_batch,
+            ("GET", "metrics/get-history"): self._history_of,
+            ("GET", FILES.rstrip("/")): self._listed,
         }.get(call)
         if handler is None:
             raise Refused(404, "")
@@ -163,6 +174,10 @@ class StandIn:
             if each["name"] == query["experiment_name"]:
                 return {"experiment": {"experiment_id": number, **each}}
         raise Refused(404, "RESOURCE_DOES_NOT_EXIST", "Could not find experiment")
+
+    def _experiment(self, query):
+        number = query["experiment_id"]
+        return {"experiment": {"experiment_id": number, **self.experiments[number]}}
 
     def _create_experiment(self, body):
         if any(each["name"] == body["name"] for each in self.experiments.values()):
@@ -209,6 +224,22 @@ class StandIn:
                 raise bad("Invalid value for parameter 'run_id' supplied.")
             raise Refused(404, "RESOURCE_DOES_NOT_EXIST", "Run with id= not found")
         return run
+
+    def _history_of(self, query):
+        points = [each for each in self._run(query).points if each[0] == query["metric_key"]]
+        names = ("key", "timestamp", "step", "value")
+        return {"metrics": [dict(zip(names, each, strict=True)) for each in points]}
+
+    def _listed(self, query):
+        """Files and folders directly below a path, by their names there."""
+        below = f"{query['path']}/"
+        found = {}
+        for place, content in self.files.items():
+            if place.startswith(below):
+                name, _, deeper = place.removeprefix(below).partition("/")
+                size = {} if deeper else {"file_size": len(content)}
+                found[name] = {"path": name, "is_dir": bool(deeper), **size}
+        return {"files": list(found.values())}
 
     def _search(self, body):
         wanted = re.fullmatch(r"tags\.`([^`]+)` = '([^']*)'", body["filter"])

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import re
+import sys
 import threading
 from collections import defaultdict, deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +31,9 @@ _MANIFEST = {
     *("artifactID", "baseArtifactID", "name", "digest", "entityName", "projectName", "runName"),
     *("manifestType", "includeUpload"),
 }
+_COMPLETE = {
+    *("completeMultipartAction", "completedParts", "artifactID", "storagePath", "uploadID"),
+}
 _ARGUMENTS = {
     "UpsertBucket": (_UPSERT, {"name", "project"}),
     "RunResumeStatus": ({"project", "entity", "name"}, {"name", "project"}),
@@ -50,6 +54,7 @@ _ARGUMENTS = {
     "CreateArtifactManifest": (_MANIFEST, _MANIFEST - {"baseArtifactID"}),
     "CreateArtifactFiles": ({"input"}, {"input"}),
     "CommitArtifact": ({"artifactID"}, {"artifactID"}),
+    "CompleteMultipartUploadArtifact": (_COMPLETE, _COMPLETE),
 }
 _ARTIFACT = {
     *("entityName", "projectName", "runName", "artifactTypeName", "artifactCollectionName"),
@@ -106,12 +111,12 @@ class StandIn:
         self.refuses = None
         self.before = lambda _call: None
         self._promised = {}
+        self._uploads = {}
         self._lock = threading.Lock()
         self.url = "http://127.0.0.1"
 
     def __enter__(self):
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
@@ -150,7 +155,8 @@ class StandIn:
             except Refused as refusal:
                 return refusal.status, refusal.body, refusal.headers, True
         body = found if isinstance(found, bytes) else json.dumps(found).encode()
-        return 200, body, {}, fault != "lose"
+        more = {"etag": _tag(content)} if call == "storage" else {}
+        return 200, body, more, fault != "lose"
 
     def _apply(self, path, call, sent, headers):
         if call == "storage":
@@ -293,8 +299,38 @@ class StandIn:
             headers = [f"Content-MD5:{each['md5']}", "Content-Type:application/octet-stream"]
             node = {"storagePath": f"wandb_artifacts/{name}", "uploadHeaders": headers}
             node |= {"uploadUrl": None if there else self.url + path, "uploadMultipartUrls": None}
+            if given_file.get("uploadPartsInput") and not there:
+                node["uploadMultipartUrls"] = self._in_parts(given_file, path, store)
             nodes.append({"node": {**node, "artifact": {"id": artifact["id"]}, "name": name}})
         return {"createArtifactFiles": {"files": {"edges": nodes}}}
+
+    def _in_parts(self, file, path, store):
+        """Addresses for the parts of a file, which are put together when all are there."""
+        upload = identifier(f"Upload:{path}:{len(self.requests)}")
+        parts = self._uploads[upload] = {"store": store, "bodies": {}}
+        urls = []
+        for number, each in enumerate(file["uploadPartsInput"], start=1):
+            check(each.keys() == {"partNumber", "hexMD5"}, "a part has a number and an MD5")
+            check(each["partNumber"] == number, "parts are numbered from 1 on")
+            place = f"{path}/parts/{upload}/{number}"
+
+            def keep(body, number=number, md5=each["hexMD5"]):
+                check(hashlib.md5(body).hexdigest() == md5, "the part has another MD5")  # noqa: S324
+                parts["bodies"][number] = body
+
+            self._promised[place] = keep
+            urls.append({"partNumber": number, "uploadUrl": self.url + place})
+        return {"uploadID": upload, "uploadUrlParts": urls}
+
+    def _CompleteMultipartUploadArtifact(self, given):  # noqa: N802
+        check(given["completeMultipartAction"] == "Complete", "unknown action")
+        parts = self._uploads.get(given["uploadID"])
+        check(parts is not None, "unknown upload")
+        bodies = parts["bodies"]
+        tags = [{"partNumber": n, "hexMD5": _tag(bodies[n])} for n in sorted(bodies)]
+        check(given["completedParts"] == tags, "these are not the parts that were uploaded")
+        parts["store"](b"".join(bodies[n] for n in sorted(bodies)))
+        return {"completeMultipartUploadArtifact": {"digest": None}}
 
     def _CommitArtifact(self, given):  # noqa: N802
         artifact = self._artifact(given["artifactID"])
@@ -319,6 +355,15 @@ class StandIn:
         return b""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """Be quiet about clients that were killed."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def _exactly(given, required, optional):
     missing, unknown = required - given.keys(), given.keys() - required - optional
     check(not missing and not unknown, f"missing {sorted(missing)}, unknown {sorted(unknown)}")
@@ -326,6 +371,11 @@ def _exactly(given, required, optional):
 
 def _manifest_id(artifact):
     return identifier(f"Manifest:{base64.b64decode(artifact['id']).decode()}")
+
+
+def _tag(content):
+    """What storage calls a content: quoted, as HTTP's entity tags are."""
+    return f'"{hashlib.md5(content).hexdigest()}"'  # noqa: S324
 
 
 def _md5(content):

@@ -2,15 +2,21 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
+import torch
 from pydantic import SecretStr
 
 from bus import Batch, State
 from sinks import HttpSettings, HttpSink
 from sinks.testing import ScriptedServer
+from tests.servers.wandb_states import clear_environment
 
 KEY = "key-0123456789"
+# Runs load torch. If the first of them is cut off by its test's time limit in the middle of that,
+# torch can never be loaded again in this process, so it is loaded before there is any limit.
+assert torch.__version__
 
 
 class PlainSink(HttpSink):
@@ -59,9 +65,17 @@ async def sink(server, anyio_backend):
 @pytest.fixture
 def wandb_environment(monkeypatch, tmp_path):
     """Without the W&B settings of whoever runs the tests."""
-    for name in [each for each in os.environ if each.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.delenv("NETRC", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    clear_environment(monkeypatch, tmp_path)
     return monkeypatch
+
+
+@pytest.fixture
+def no_comet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Without the settings for Comet of whoever runs the tests; in a folder that is empty."""
+    for name in [each for each in os.environ if each.startswith(("COMET_", "HOTLOOP_COMET_"))]:
+        monkeypatch.delenv(name)
+    for folder in ("home", "here"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
@@ -203,6 +203,25 @@ def _compare_file(run_dir: Path) -> list[str]:
         wrong.append(f"{len(strange)} events that were never journalled")
     if arrived != sorted(arrived):
         wrong.append("not in order")
+    return wrong
+
+
+def compare_points(run_dir: Path, points: Sequence[tuple[int, float]]) -> list[str]:
+    """What is wrong with steps and values somewhere, compared to the journal: each is there once.
+
+    A step that a resumed attempt trained again keeps its first value, and one beyond the last
+    attempt's last stays if it had been delivered.
+    """
+    arrived = Counter(step for step, _ in points)
+    wrong: list[str] = []
+    if lost := set(steps_of(run_dir)) - set(arrived):
+        wrong.append(f"{len(lost)} of {len(points)} points lost, such as that of step {min(lost)}")
+    if twice := [step for step, times in arrived.items() if times > 1]:
+        wrong.append(f"{len(twice)} points twice, such as that of step {min(twice)}")
+    if strange := set(arrived) - set(steps_of(run_dir, superseded=True)):
+        wrong.append(f"{len(strange)} points that were never journalled, such as {min(strange)}")
+    if changed := [step for step, value in points if value != float(step)]:
+        wrong.append(f"{len(changed)} points have another value, such as that of {min(changed)}")
     return wrong
 
 

@@ -323,8 +323,9 @@ class TestSettings:
         with pytest.raises(NotConfiguredError, match="workspace's tracking address"):
             AzureMLSink(tracking_token=TOKEN)
 
-    def test_a_way_to_a_token(self):
+    def test_a_way_to_a_token(self, environment):
         """One is given, or azure-identity is there to find one."""
+        environment.setitem(sys.modules, "azure.identity", None)  # as if it were not installed
         with pytest.raises(NotConfiguredError, match=r"pip install 'hotloop\[azureml\]'"):
             AzureMLSink(tracking_uri=URI)
 

@@ -38,7 +38,8 @@ from bus import (
 )
 from bus._handover import PlainSink
 from sinks.clearml import ClearmlSink
-from tests.servers.clearml import SUMMARY, StandIn
+from tests.servers.clearml import StandIn
+from tests.servers.clearml_reading import SUMMARY
 from tests.servers.journals import QUICK, write_attempt
 from tests.waiting import eventually
 
@@ -198,12 +199,18 @@ class TestNames:
             tmp_path / "run",
             [
                 MetricsLogged(step=4, metrics={"eval_loss": 0.5}),
-                Evaluated(step=4, metrics={"eval_loss": 0.5, "f1": 0.25}, dataset="dev"),
+                Evaluated(
+                    step=4, metrics={"eval_loss": 0.5, "f1": 0.25, "epoch": 1.5}, dataset="dev"
+                ),
             ],
         )
         deliver(run_dir, server)
 
-        assert server.task.scalars == {("eval", "loss"): {4: 0.5}, ("eval/dev", "f1"): {4: 0.25}}
+        assert server.task.scalars == {
+            ("eval", "loss"): {4: 0.5},
+            ("eval/dev", "f1"): {4: 0.25},
+            ("Summary", "epoch"): {SUMMARY: 1.5},
+        }
 
     def test_parameters(self, server, tmp_path):
         """Nested ones with slashes, each with its type; later values replace earlier ones."""
@@ -452,6 +459,26 @@ class TestFiles:
         assert len(server.files) == 2
         assert len(server.task.series("train", "loss")) == 3
 
+    @pytest.mark.parametrize("fault", [None, "lose", 500])
+    def test_the_oldest_go(self, *, server, tmp_path, events, fault):
+        """`keep_models` of them stay, with their files, as Transformers' callback rotates them."""
+        folder = tmp_path / "checkpoint-3"
+        folder.mkdir()
+        best = ArtifactReady(path=str(folder), kind="model", name="final")
+        later = CheckpointSaved(step=3, path=str(folder))
+        if fault:
+            server.faults["models.delete"].append(fault)
+            server.faults["file"].append(fault)
+        run_dir = write_attempt(tmp_path / "run", [best, *events], outcome=None)
+        deliver(run_dir, server, keep_models=1)
+        write_attempt(run_dir, [later], attempt=2, from_step=2)
+        deliver(run_dir, server, keep_models=1)
+
+        assert set(server.task.models) == {"final", "checkpoint-3"}
+        assert {each["name"] for each in server.models.values()} == {"final", "checkpoint-3"}
+        places = {place.partition("/models/")[2] for place in server.files}
+        assert places == {"final/checkpoint-3.zip", "checkpoint-3.zip"}
+
     def test_what_is_being_uploaded_is_not_rotated_away(self, server, tmp_path, events):
         """A folder is held through a failed try, and let go of behind it."""
         first, second = (Path(each.path) for each in events if isinstance(each, CheckpointSaved))
@@ -552,9 +579,9 @@ class TestEnds:
 class TestWatch:
     """The task's page has a stop button, and the server wants signs of life."""
 
-    def train(self, server, tmp_path, press):
+    def train(self, server, tmp_path, press, **settings):
         """Train until asked to stop; tell why it was, and the task."""
-        sink = Attentive(api_host=server.url, **KEYS, **files(server))
+        sink = Attentive(api_host=server.url, **KEYS, **files(server), **settings)
         with runtime.Run(name="abort", dir=tmp_path, sinks=[sink]) as run:
             run.log({"loss": 1.0}, step=1)
             eventually(lambda: server.tasks and server.task.pings)
@@ -593,6 +620,20 @@ class TestWatch:
         assert list(task.models) == ["checkpoint-2"]
         assert task.series("train", "loss") == [(1, 1.0), (2, 0.5)]
         assert "clearml" in task.fields["status_reason"]
+
+    @pytest.mark.parametrize("ours", [True, False])
+    def test_a_task_that_is_completed_meanwhile(self, *, server, tmp_path, ours):
+        """Means an end too, unless somebody else is to end the task."""
+
+        def press(server):
+            server.task.fields["status"] = "completed"
+            pings = server.task.pings
+            eventually(lambda: server.task.pings > pings + 1)
+            server.abort(next(iter(server.tasks)))
+
+        request, _ = self.train(server, tmp_path, press, end_task=ours)
+
+        assert request.reason.startswith("marked completed" if ours else "aborted")
 
     def test_a_task_that_fell_silent_is_begun_again(self, server, tmp_path):
         """The server stopped it because the network was away; nobody wants the training to end."""
@@ -799,11 +840,14 @@ class TestSettings:
     def test_names_of_the_task(self, server, tmp_path):
         """The project is made if there is none."""
         run_dir = write_attempt(tmp_path / "run", [])
-        deliver(run_dir, server, project="a (b)", task="t/u", tags=["x"])
+        described = {"tags": ["x"], "task_type": "testing", "comment": "long notes"}
+        deliver(run_dir, server, project="a (b)", task="t/u", **described)
 
         assert [each["name"] for each in server.projects.values()] == ["a (b)"]
         assert server.task.fields["name"] == "t/u"
         assert server.task.fields["tags"] == ["x"]
+        assert server.task.fields["type"] == "testing"
+        assert server.task.fields["comment"].startswith("long notes\n\nhotloop run ")
 
     def test_another_process_gets_the_same(self, environment, tmp_path):
         """Settings are plain data, secrets included, which no repr shows."""

@@ -23,7 +23,8 @@ from bus import (
     sync_run,
 )
 from sinks.clearml import ClearmlSink
-from tests.servers.clearml import SUMMARY, StandIn
+from tests.servers.clearml import StandIn
+from tests.servers.clearml_reading import SUMMARY
 from tests.servers.clearml_replay import NAMES, Replay, requests_of
 from tests.servers.journals import QUICK, write_attempt
 

@@ -32,6 +32,9 @@ PARAMETER = "batch/logger/experiment/parameter"
 STATUS = "write/experiment/update-status"
 
 
+pytestmark = pytest.mark.usefixtures("no_comet")
+
+
 @pytest.fixture
 def server():
     with StandIn() as server:

@@ -1,8 +1,8 @@
 """The same calls, through Comet's own client and through our sink, leave the same experiment.
 
 What the recordings of that client leave on the stand-in is compared with what our sink leaves
-there. Every difference is named: what the client adds of its own accord (`_THEIRS`), what we add
-(`_ours`), and what a test says of its scenario.
+there. Every difference is named: what each adds of its own accord in `comet_runs.shown`, the rest
+by the tests.
 """
 
 import math
@@ -15,14 +15,14 @@ from bus import ArtifactReady, MetricsLogged, ParametersLogged, SummaryLogged, T
 from sinks.comet import CometSink
 from tests.servers.comet import KEY, Refused, StandIn
 from tests.servers.comet_replay import NAMES, replayed
-from tests.servers.comet_runs import deliver
+from tests.servers.comet_runs import deliver, shown
 from tests.servers.journals import write_attempt
 from tests.waiting import eventually
 
 METRIC = "batch/logger/experiment/metric"
 
-_THEIRS = ("curr_step", "curr_epoch", "process duration", "sys.")
-"""Parameters and metrics that their client adds: where it is, how long it took, the machine."""
+
+pytestmark = pytest.mark.usefixtures("no_comet")
 
 
 @pytest.fixture
@@ -51,31 +51,6 @@ def logged(steps, **metrics):
 def losses(steps):
     """What most recordings log: the step itself, as the loss."""
     return logged(steps, loss=lambda step: step)
-
-
-def shown(server):
-    """An experiment as Comet would show it, without what only one of the two sends."""
-    found = server.experiment
-    series = {}
-    for name, step, epoch, value, context, _ in found.points:
-        if name != "epoch" and not name.startswith(_THEIRS):
-            series.setdefault(name, set()).add((step, epoch, value, context))
-    return {
-        "state": (found.alive, found.crashed, found.error),
-        "tags": found.tags,
-        "params": {k: v for k, v in found.params.items() if k not in _THEIRS},
-        "others": {k: v for k, v in found.others.items() if not _ours(k)},
-        "series": series,
-        "files": {
-            (query["fileName"], query.get("type", "asset"), query.get("step")): content
-            for query, content, _ in found.assets.values()
-        },
-    }
-
-
-def _ours(name):
-    """Where our run is and how it ended; that it is ours; its name, which theirs need not have."""
-    return name.startswith("hotloop.") or name in ("Created from", "Name")
 
 
 def basic(tmp_path):

@@ -22,6 +22,9 @@ from tests.servers.journals import write_attempt
 ASSET = "asset/upload"
 
 
+pytestmark = pytest.mark.usefixtures("no_comet")
+
+
 @pytest.fixture
 def server():
     with StandIn() as server:

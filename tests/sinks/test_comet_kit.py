@@ -19,10 +19,9 @@ class TestComet(SinkSuite):
     patience = 4.0
 
     @pytest.fixture(autouse=True)
-    def service_double(self, monkeypatch, tmp_path):
+    def service_double(self, no_comet):
         """A server for each test, and no settings of whoever runs them."""
-        monkeypatch.setenv("HOME", str(tmp_path))
-        monkeypatch.chdir(tmp_path)
+        del no_comet
         self.double = StandIn(key=API_KEY)
         with self.double:
             yield

@@ -6,7 +6,7 @@ import json
 import anyio
 import pytest
 
-from bus import MisconfiguredError, NotConfiguredError
+from bus import MessageLogged, MisconfiguredError, NotConfiguredError
 from bus._handover import PlainSink
 from sinks.comet import CometSink
 from tests.servers.comet import KEY, Refused, StandIn
@@ -14,24 +14,12 @@ from tests.servers.comet_runs import deliver, points
 from tests.servers.journals import write_attempt
 
 EXPERIMENT = "e" * 32
-VARIABLES = (
-    *("COMET_API_KEY", "COMET_WORKSPACE", "COMET_PROJECT_NAME", "COMET_URL_OVERRIDE"),
-    *("COMET_EXPERIMENT_KEY", "COMET_MODE", "COMET_START_MODE", "COMET_START_ONLINE"),
-    *("COMET_START_EXPERIMENT_NAME", "COMET_START_EXPERIMENT_TAGS", "COMET_LOG_ASSETS"),
-    *("COMET_CONFIG", "COMET_INTERNAL_CHECK_TLS_CERTIFICATE", "COMET_LOG_OTHER_TEAM"),
-    *("COMET_ALLOW_HEADER_NAME", "COMET_ALLOW_HEADER_VALUE"),
-)
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch, tmp_path):
+def environment(no_comet, monkeypatch):
     """Without settings of whoever runs the tests."""
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "home").mkdir()
-    (tmp_path / "here").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path / "here")
+    del no_comet
     return monkeypatch
 
 
@@ -191,17 +179,19 @@ class TestModes:
     """Whether an experiment may be there."""
 
     def test_get_goes_on_with_one(self, server, tmp_path):
-        """And with nothing else: it is not made."""
-        run_dir = write_attempt(tmp_path / "run", points(2))
+        """And with nothing else: it is not made. Its console lines stay."""
+        run_dir = write_attempt(tmp_path / "run", [*points(2), MessageLogged(text="two")])
         account = deliver(run_dir, server, mode="get", experiment_key=EXPERIMENT)
         assert account.status == "suspended"
         assert "check COMET_EXPERIMENT_KEY" in account.reason
         assert server.experiments == {}
 
-        deliver(write_attempt(tmp_path / "first", points(2)), server, experiment_key=EXPERIMENT)
+        first = write_attempt(tmp_path / "first", [*points(2), MessageLogged(text="one")])
+        deliver(first, server, experiment_key=EXPERIMENT)
         account = deliver(run_dir, server, mode="get", experiment_key=EXPERIMENT)
         assert account.complete
         assert len(server.experiment.points) == 4
+        assert server.experiment.lines == {0: ("one\n", False), 1: ("two\n", False)}
 
     def test_create_makes_one(self, server, tmp_path):
         """Of another's key it is told; an answer that was lost is no other's."""
@@ -221,6 +211,8 @@ class TestModes:
         account = deliver(run_dir, server, online=False)
         assert account.status == "suspended"
         assert "hotloop sync" in account.reason
+        with pytest.raises(MisconfiguredError, match="offline"):
+            checked(api_key=KEY, url_override=server.url, mode="offline")
         assert server.requests == []
 
         assert deliver(run_dir, server).complete

@@ -202,12 +202,13 @@ class TestRequests:
         run_dir = write_attempt(
             tmp_path / "run",
             [
-                MetricsLogged(step=4, metrics={"eval_loss": 0.5}),
-                Evaluated(step=4, metrics={"eval_loss": 0.5, "f1": 0.25}),
+                MetricsLogged(step=4, metrics={"eval_loss": 0.5, "epoch": 1.0}),
+                Evaluated(step=4, metrics={"eval_loss": 0.5, "f1": 0.25, "epoch": 1.0}),
             ],
         )
         deliver(run_dir, server)
 
+        assert {key for key, *_ in server.run.points} == {"eval_loss", "epoch", "eval/f1"}
         assert server.run.series("eval_loss") == [(4, 0.5)]
         assert server.run.series("eval/f1") == [(4, 0.25)]
 

@@ -1,9 +1,8 @@
 """What the W&B sink sends, and what it makes of an unkind server; against a strict stand-in."""
 
+import base64
 import json
 import math
-import struct
-import zlib
 from pathlib import Path
 
 import pytest
@@ -27,14 +26,17 @@ from bus import (
     SummaryLogged,
     SystemMetricsLogged,
     TextLogged,
+    TrainEnded,
     list_cursors,
     sync_run,
     unheld,
 )
 from bus._handover import PlainSink
+from sinks.testing import ScriptedServer, echo, redirect
 from sinks.wandb import WandbSink
 from tests.servers.journals import QUICK, write_attempt
 from tests.servers.wandb import KEY, Refused, StandIn
+from tests.servers.wandb_states import png
 
 
 @pytest.fixture(autouse=True)
@@ -200,12 +202,15 @@ class TestRows:
         run_dir = write_attempt(
             tmp_path / "run",
             [
-                MetricsLogged(step=4, metrics={"eval_loss": 0.5}),
-                Evaluated(step=4, metrics={"eval_loss": 0.5, "f1": 0.25}, dataset="squad"),
+                MetricsLogged(step=4, metrics={"eval_loss": 0.5, "epoch": 1.0}),
+                Evaluated(
+                    step=4, metrics={"eval_loss": 0.5, "epoch": 1.0, "f1": 0.25}, dataset="squad"
+                ),
             ],
         )
         deliver(run_dir, server)
 
+        assert len(server.run.history) == 2
         assert server.run.series("eval_loss") == [(4, 0.5)]
         assert server.run.series("eval/squad/f1") == [(4, 0.25)]
 
@@ -214,7 +219,9 @@ class TestRows:
         metrics = [
             MetricsLogged(step=1, metrics={"loss": 1.0, "epoch": 0.5}),
             MetricsLogged(step=1, metrics={"eval_loss": 2.0}),
+            Evaluated(step=1, metrics={"eval_loss": 2.0, "epoch": 0.5}),
             MetricsLogged(step=1, metrics={"train_loss": 3.0, "epoch": 1.0}),
+            TrainEnded(step=1, metrics={"train_loss": 3.0, "epoch": 1.0}),
         ]
         run_dir = write_attempt(tmp_path / "run", metrics)
         deliver(run_dir, server, rewrite=True)
@@ -227,6 +234,7 @@ class TestRows:
             {"train/epoch": 1.0},
         ]
         assert server.run.summary["train_loss"] == 3.0
+        assert "epoch" not in server.run.summary
 
     def test_texts_histograms_console_and_machine(self, server, tmp_path):
         """Rows, lines of the console, rows of system metrics."""
@@ -468,6 +476,18 @@ class TestFiles:
             assert each["metadata"]["f1"] == 0.5
             assert "local_path" not in json.dumps(each["manifest"])
 
+    def test_a_checkpoint_that_took_its_time(self, server, tmp_path, events):
+        """Numbers of later steps are not said to be its own; its epoch follows from them."""
+        first, saved, *_ = events
+        later = [MetricsLogged(step=n, metrics={"loss": 9.0, "epoch": n / 3}) for n in (2, 3)]
+        run_dir = write_attempt(tmp_path / "run", [first, *later, saved])
+        deliver(run_dir, server, log_model="checkpoint")
+
+        (artifact,) = server.artifacts
+        assert {"epoch_0.33", "checkpoint_global_step_1"} < artifact["aliases"]
+        metadata = {"f1": 0.5, "train/global_step": 1, "epoch": pytest.approx(1 / 3)}
+        assert artifact["metadata"] == metadata
+
     def test_the_same_content_is_no_new_version(self, server, tmp_path):
         """And what the server has is not sent again, nor after a lost answer."""
         for name in ("one", "two"):
@@ -528,7 +548,7 @@ class TestFiles:
     def test_an_image(self, server, tmp_path):
         """Stored as a file of the run, which the row refers to; the key of the account stays."""
         picture = tmp_path / "a.png"
-        picture.write_bytes(_png(3, 2))
+        picture.write_bytes(png(3, 2))
         run_dir = write_attempt(
             tmp_path / "run",
             [
@@ -788,15 +808,41 @@ class TestSettings:
         assert {each.get("x-wandb-user-email") for each in server.headers} == {"me@example.org"}
 
 
-def _png(width, height):
-    rows = b"".join(b"\0" + b"\1\2\3" * width for _ in range(height))
-    parts = [
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(rows)),
-        (b"IEND", b""),
-    ]
-    chunks = [
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in parts
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+def _by_variable(environment, _home):
+    environment.setenv("WANDB_API_KEY", KEY)
+
+
+def _by_netrc(_environment, home):
+    (home / ".netrc").write_text(f"machine 127.0.0.1 login user password {KEY}\n")
+
+
+def _by_settings_file(_environment, home):
+    (home / "wandb").mkdir()
+    (home / "wandb" / "settings").write_text(f"[default]\napi_key = {KEY}\n")
+
+
+class TestSecrets:
+    """A planted key is shown to the server and to nobody else."""
+
+    @pytest.mark.parametrize("plant", [_by_variable, _by_netrc, _by_settings_file])
+    @pytest.mark.parametrize("code", [307, 400, 401, 500])
+    def test_the_key(self, tmp_path, environment, caplog, plant, code):
+        """Not in files, logs, accounts or reprs, nor where a redirect leads."""
+        plant(environment, tmp_path)
+        run_dir = write_attempt(tmp_path / "runs" / "run", points(2))
+        with ScriptedServer() as server, ScriptedServer() as elsewhere:
+            server.always = redirect(elsewhere.url, code) if code < 400 else echo(code)
+            sink = WandbSink(base_url=server.url)
+            with caplog.at_level("DEBUG"):
+                accounts = sync_run(run_dir, [sink], pace=QUICK, timeout=0.4)
+            heard = [request.headers.get("authorization") for request in server.requests]
+            said = [repr(request) for request in elsewhere.requests]
+
+        encoded = base64.b64encode(f"api:{KEY}".encode()).decode()
+        assert set(heard) == {f"Basic {encoded}"}
+        said += [repr(accounts), repr(sink), repr(sink.settings), str(sink.settings)]
+        said += [caplog.handler.format(each) for each in caplog.records]
+        said += [each.read_text() for each in run_dir.rglob("*") if each.is_file()]
+        for text in said:
+            assert KEY not in text
+            assert encoded not in text

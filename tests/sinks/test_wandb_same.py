@@ -14,7 +14,6 @@ step. What differs everywhere, and on purpose:
 What differs in one scenario stands in its test.
 """
 
-import json
 import re
 from datetime import UTC, datetime
 
@@ -40,14 +39,12 @@ from sinks.wandb import WandbSink
 from tests.servers.journals import QUICK, write_attempt
 from tests.servers.wandb import KEY, StandIn
 from tests.servers.wandb_replay import load, replayed
+from tests.servers.wandb_states import AXIS, OWN, columns, config, ending, is_number, shown, summary
 
-AXIS = "train/global_step"
 TOTALS = {
     *("train_loss", "train_runtime", "total_flos"),
     *("train_samples_per_second", "train_steps_per_second"),
 }
-OWN = ("_step", "_runtime", "_timestamp", "_wandb", AXIS)
-BESIDE = {"config.yaml", "wandb-metadata.json", "wandb-summary.json", "output.log"}
 
 
 @pytest.fixture(autouse=True)
@@ -83,53 +80,13 @@ def theirs(name):
 def as_events(rows, *, step=lambda row: row["_step"]):
     """The calls that made these rows, in our terms."""
     for row in rows:
-        numbers = {k: v for k, v in row.items() if k not in OWN and _is_number(v)}
+        numbers = {k: v for k, v in row.items() if k not in OWN and is_number(v)}
         texts = {k: v for k, v in row.items() if isinstance(v, str)}
         place = {"time": row["_timestamp"], "step": step(row)}
         if numbers:
             yield MetricsLogged(**place, metrics=numbers)
         for key, text in texts.items():
             yield TextLogged(**place, key=key, text=text)
-
-
-def _is_number(value):
-    return isinstance(value, (int, float))
-
-
-def columns(run):
-    """Each key's values with their times, in the order of the rows; NaN as text, to compare."""
-    found = {}
-    for row in run.history:
-        for key, value in row.items():
-            if key not in OWN and _is_number(value):
-                found.setdefault(key, []).append((row["_timestamp"], str(float(value))))
-            elif key not in OWN and isinstance(value, str):
-                found.setdefault(key, []).append((row["_timestamp"], value))
-    return found
-
-
-def summary(run):
-    """Its values; NaN as text, to compare."""
-    return {
-        key: str(float(value)) if _is_number(value) else value
-        for key, value in run.summary.items()
-        if key not in OWN and not isinstance(value, (list, type(None)))
-    }
-
-
-def ending(run):
-    return run.complete, run.exitcode, run.preempting
-
-
-def config(run):
-    """Its configuration, with infinities as texts."""
-    values = {key: value for key, value in run.values().items() if key != "hotloop"}
-    text = re.sub(r"-?\bInfinity\b(?!\")|\bNaN\b(?!\")", r'"\g<0>"', json.dumps(values))
-    return json.loads(text)
-
-
-def shown(run):
-    return {k: v for k, v in run.shown.items() if k not in ("host", "program", "commit") and v}
 
 
 class TestRows:

@@ -1,0 +1,171 @@
+"""What azureml-mlflow leaves on the stand-in, our sink leaves too; azure-identity finds a token."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from bus import ArtifactReady, MetricsLogged, sync_run
+from sinks.azureml import AzureMLSink
+from sinks.testing import self_signed
+from tests.servers.azureml import StandIn, token
+from tests.servers.journals import QUICK, write_attempt
+
+PYTHON = os.environ.get("HOTLOOP_AZUREML_PYTHON")
+ROOT = Path(__file__).parents[2]
+JOB = "cool_plum_1"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(200),  # the clients take many seconds to import on a busy machine
+    pytest.mark.skipif(
+        PYTHON is None,
+        reason="needs the azureml-mlflow and azure-identity packages: set HOTLOOP_AZUREML_PYTHON "
+        "to an interpreter with them",
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch, tmp_path):
+    for name in [each for each in os.environ if each.startswith(("MLFLOW_", "AZURE"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def job(server, certificate):
+    """The environment that Azure ML makes for a job."""
+    good = token(3600)
+    server.tokens = {good}
+    return {
+        "MLFLOW_TRACKING_URI": server.tracking_uri.replace("https://", "azureml://"),
+        "MLFLOW_TRACKING_TOKEN": good,
+        "MLFLOW_RUN_ID": JOB,
+        "MLFLOW_EXPERIMENT_NAME": "azexp",
+        "MLFLOW_EXPERIMENT_ID": server.add_job(JOB),
+        "AZUREML_RUN_ID": JOB,
+        "AZUREML_CURRENT_CLOUD": "AzureCloud",
+        "REQUESTS_CA_BUNDLE": str(certificate),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def start(command, environment):
+    """Run a program to its end."""
+    done = subprocess.run(  # noqa: S603 - our own programs
+        command,
+        capture_output=True,
+        check=False,
+        timeout=150,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done
+
+
+def test_the_client_and_our_sink_leave_the_same(tmp_path, monkeypatch):
+    """Series with a NaN, parameter, tag, file and status, in a job; both over TLS.
+
+    Intended differences: tags of each client's own, and the name of the file's folder.
+    """
+    certificate = self_signed(tmp_path)
+    file = tmp_path / "a.txt"
+    file.write_text("12345")
+    theirs, ours = StandIn(), StandIn()
+    theirs.secure(certificate)
+    ours.secure(certificate)
+    with theirs, ours:
+        program = Path(__file__).with_name("azureml_client.py")
+        start([PYTHON, str(program), str(file)], job(theirs, certificate))
+        for name, value in job(ours, certificate).items():
+            monkeypatch.setenv(name, value)
+        points = [*((step, 1 / step) for step in range(1, 6)), (6, math.nan)]
+        run_dir = write_attempt(
+            tmp_path / "ours",
+            [
+                *(MetricsLogged(step=step, metrics={"loss": value}) for step, value in points),
+                ArtifactReady(path=str(file), kind="ckpt", name="a.txt"),
+            ],
+            config={"lr": 0.1},
+        )
+        sink = AzureMLSink(verify=certificate, tags={"team": "nlp"}, log_artifacts="all")
+        (account,) = sync_run(run_dir, [sink], pace=QUICK, timeout=60)
+
+    assert account.complete
+    assert account.dead == 0
+    assert ours.run.series("loss") == theirs.run.series("loss")
+    assert len(ours.run.series("loss")) == 6
+    assert ours.run.params == theirs.run.params == {"lr": "0.1"}
+    assert ours.run.info["status"] == theirs.run.info["status"] == "RUNNING"
+    assert ours.run.tags["team"] == theirs.run.tags["team"] == "nlp"
+    assert list(ours.storage.blobs.values()) == list(theirs.storage.blobs.values()) == [b"12345"]
+
+
+def test_azure_identity_finds_a_token(tmp_path):
+    """That of a managed identity, which a machine's own service gives; once for many requests."""
+    packages = start(
+        [PYTHON, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], {}
+    ).stdout
+    run_dir = write_attempt(
+        tmp_path / "run", [MetricsLogged(step=n, metrics={"n": float(n)}) for n in range(3)]
+    )
+    given = token(3600)
+    with StandIn() as server, _Identity(given) as identity:
+        server.tokens = {given}
+        program = Path(__file__).with_name("azureml_identity.py")
+        arguments = [packages.decode().strip(), str(run_dir), server.tracking_uri]
+        start(
+            [sys.executable, str(program), *arguments],
+            {
+                "PYTHONPATH": str(ROOT),
+                "IDENTITY_ENDPOINT": identity.url,
+                "IDENTITY_HEADER": "secret",
+            },
+        )
+
+    assert len(server.run.series("n")) == 3
+    assert server.run.info["status"] == "FINISHED"
+    assert identity.asked == ["https://management.azure.com"]
+
+
+class _Identity:
+    """The service that gives App Service's managed identity a token."""
+
+    def __init__(self, text):
+        self.asked = asked = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(self.path.partition("resource=")[2].partition("&")[0])
+                until = str(int(time.time()) + 3600)
+                found = {"access_token": text, "expires_on": until, "token_type": "Bearer"}
+                body = json.dumps({**found, "resource": "https://management.azure.com"}).encode()
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                """Be quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/token"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
