@@ -248,6 +248,10 @@ async def _resend(
         cursor.counts.dead = max(0, cursor.counts.dead - taken)
         cursor.counts.delivered += taken
         file.save(cursor)
+        if cursor.closed is not None:  # opening may have told the destination that the run goes on
+            with anyio.fail_after(sink.write_timeout):
+                cursor.state = dict(await sink.close(cursor.closed, state))
+            file.save(cursor)
     except DeliveryError as error:
         error.args = (cleaned(secrets, str(error)), *error.args[1:])
         raise

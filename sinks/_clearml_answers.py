@@ -31,6 +31,6 @@ def classify(response: Response) -> DeliveryError | None:
     code = int(found[1]) if found else 0
     if code == _NO_TASK or "Invalid task id" in words:
         return MisconfiguredError(message, fix="the task is gone; begin a new run")
-    if "locked" in words:
+    if "Task is locked" in words:
         return MisconfiguredError(message, fix="the task was published; begin a new run")
     return TaskStateError(message) if code == _STATE else None

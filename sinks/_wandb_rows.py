@@ -76,12 +76,14 @@ class Rows:
 
     def _unmasked(self, record: Record, values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
         memory, step = self._memory, record.event.step
+        # What an earlier attempt logged and could not deliver then is trained by nobody again.
+        mask = memory.mask if record.attempt >= memory.masked_for else {}
         row: dict[str, JsonValue] = {}
         for key, value in values.items():
             name = _name(record, key)
             if name in RESERVED:
                 self.drop(f"the name {name} is the server's own")
-            elif step is not None and step <= max(memory.floor, memory.mask.get(name, -1)):
+            elif step is not None and step <= max(memory.floor, mask.get(name, -1)):
                 memory.masked += 1
             else:
                 row[name] = value

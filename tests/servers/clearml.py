@@ -5,6 +5,7 @@ against it. Both servers are on one port.
 """
 
 import base64
+import contextlib
 import json
 import math
 import re
@@ -437,6 +438,10 @@ def _handler(server):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
+
+        def handle(self):
+            with contextlib.suppress(ConnectionError):  # whoever asked was killed meanwhile
+                super().handle()
 
         def _serve(self):
             content = self.rfile.read(int(self.headers.get("content-length") or 0))

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
@@ -206,12 +206,13 @@ def _compare_file(run_dir: Path) -> list[str]:
     return wrong
 
 
-def compare_points(run_dir: Path, points: Sequence[tuple[int, float]]) -> list[str]:
+def compare_points(run_dir: Path, points: Iterable[tuple[float, float]]) -> list[str]:
     """What is wrong with steps and values somewhere, compared to the journal: each is there once.
 
     A step that a resumed attempt trained again keeps its first value, and one beyond the last
     attempt's last stays if it had been delivered.
     """
+    points = list(points)
     arrived = Counter(step for step, _ in points)
     wrong: list[str] = []
     if lost := set(steps_of(run_dir)) - set(arrived):

@@ -21,6 +21,7 @@ from bus import (
     Response,
     TextLogged,
     list_cursors,
+    resend_dead,
     sync_run,
     unheld,
 )
@@ -429,6 +430,18 @@ class TestRefusals:
         assert [step for step, _ in server.run.series("loss")] == [0, 2, 3, 4]
         batches = [body for body in server.calls("runs/log-batch") if "metrics" in body]
         assert [len(body["metrics"]) for body in batches] == [5, 4]
+
+    def test_a_run_stays_ended_when_a_dead_letter_is_sent_again(self, server, tmp_path):
+        """It is opened for that, and closed again as it was."""
+        server.faults["runs/log-batch"].append(
+            Refused(400, "INVALID_PARAMETER_VALUE", "Invalid value for parameter 'metrics[1].name'")
+        )
+        run_dir = write_attempt(tmp_path / "run", points(5), outcome="failed")
+        deliver(run_dir, server)
+        assert resend_dead(run_dir, MlflowSink(tracking_uri=server.url)) == (1, 0)
+
+        assert len(server.run.series("loss")) == 5
+        assert server.run.info["status"] == "FAILED"
 
     @pytest.mark.parametrize(
         ("status", "text", "kind"),

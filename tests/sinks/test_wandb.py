@@ -22,12 +22,14 @@ from bus import (
     MisconfiguredError,
     NotConfiguredError,
     ParametersLogged,
+    Predicted,
     Response,
     SummaryLogged,
     SystemMetricsLogged,
     TextLogged,
     TrainEnded,
     list_cursors,
+    resend_dead,
     sync_run,
     unheld,
 )
@@ -214,6 +216,14 @@ class TestRows:
         assert server.run.series("eval_loss") == [(4, 0.5)]
         assert server.run.series("eval/squad/f1") == [(4, 0.25)]
 
+    def test_a_prediction(self, server, tmp_path):
+        """Under `test/`, unless its names say so."""
+        predicted = Predicted(step=4, metrics={"test_loss": 0.5, "f1": 0.25})
+        deliver(write_attempt(tmp_path / "run", [predicted]), server)
+
+        (row,) = server.run.history
+        assert (row["test_loss"], row["test/f1"]) == (0.5, 0.25)
+
     def test_keys_as_transformers_writes_them(self, server, tmp_path):
         """HOTLOOP_WANDB_REWRITE; totals of the training stand in the summary alone."""
         metrics = [
@@ -314,6 +324,16 @@ class TestDescription:
         assert about["outcome"] == "finished"
         assert about["attempt"] == 1
         assert server.run.config["_wandb"]["value"]["t"] == {}
+
+    def test_a_configuration_larger_than_the_server_takes(self, server, tmp_path):
+        """What made it so is a dead letter; the rest of it and the rows are there."""
+        large = ParametersLogged(parameters={"large": "x" * (15 << 20)})
+        run_dir = write_attempt(tmp_path / "run", [large, *points(2)], config={"lr": 0.1})
+        account = deliver(run_dir, server)
+
+        assert (account.complete, account.dead) == (True, 1)
+        assert server.run.values()["lr"] == 0.1
+        assert len(server.run.history) == 2
 
     def test_what_it_is_called(self, server, tmp_path, environment):
         """The variables of W&B's own client; an entity and a project of the key's owner."""
@@ -488,6 +508,24 @@ class TestFiles:
         metadata = {"f1": 0.5, "train/global_step": 1, "epoch": pytest.approx(1 / 3)}
         assert artifact["metadata"] == metadata
 
+    def test_a_checkpoint_that_is_announced_as_an_artifact(self, server, tmp_path, events):
+        """It is a version of the run's model, by the same policy."""
+        saved = events[1]
+        ready = ArtifactReady(
+            step=1,
+            path=saved.path,
+            kind="checkpoint",
+            name="c",
+            aliases=("best",),
+            metadata={"a": 1},
+        )
+        for when, count in (("false", 0), ("checkpoint", 1)):
+            deliver(write_attempt(tmp_path / when, [ready]), server, log_model=when)
+            assert len(server.artifacts) == count
+        (artifact,) = server.artifacts
+        assert {"best", "checkpoint_global_step_1"} < artifact["aliases"]
+        assert artifact["metadata"] == {"a": 1}
+
     def test_the_same_content_is_no_new_version(self, server, tmp_path):
         """And what the server has is not sent again, nor after a lost answer."""
         for name in ("one", "two"):
@@ -583,6 +621,21 @@ class TestRefusals:
         assert [step for step, _ in server.run.series("loss")] == [*range(7), *range(8, 20)]
         assert [row["_step"] for row in server.run.history] == list(range(19))
         assert server.run.exitcode == 0
+
+    def test_a_dead_letter_that_is_sent_again(self, server, tmp_path):
+        """Its row comes last, also after a resume that has trained beyond it; the end stays."""
+        server.refuses = '\\"loss\\":7.0'
+        run_dir = write_attempt(tmp_path / "run", points(20), outcome=None)
+        deliver(run_dir, server)
+        write_attempt(run_dir, points(12, first=18), attempt=2, from_step=17)
+        deliver(run_dir, server)
+        server.refuses = None
+        sink = SmallBatches(base_url=server.url, api_key=KEY)
+        assert resend_dead(run_dir, sink) == (1, 0)
+
+        assert server.run.series("loss")[-1] == (7, 7.0)
+        assert sorted(step for step, _ in server.run.series("loss")) == list(range(30))
+        assert (server.run.complete, server.run.exitcode) == (True, 0)
 
     @pytest.mark.parametrize(
         ("status", "headers", "kind"),
