@@ -27,7 +27,7 @@ class Ledger:
         series: For each series the step and the time in milliseconds of its last point.
         mask: For each series the step up to which earlier attempts have delivered it.
         kept: The folder of the checkpoint that is there now, by kind.
-        stored: The checkpoint that was uploaded last, under each attribute.
+        stored: The checkpoint that was uploaded last, under each attribute: its path and step.
         latest: For each metric the last point of `MetricsLogged`: its step and value.
     """
 

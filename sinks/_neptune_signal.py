@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, cast
 
 import anyio
@@ -16,7 +16,6 @@ import httpcore
 from wsproto import ConnectionType
 from wsproto.connection import Connection
 from wsproto.events import CloseConnection, Ping, TextMessage
-from wsproto.utilities import RemoteProtocolError
 
 from bus import MisconfiguredError, UnavailableError
 from sinks._addresses import parsed
@@ -25,8 +24,6 @@ from sinks._http_settings import HttpSettings, tls_context
 from sinks._pools import Pools
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_QUIET: Final = 60.0
-"""Seconds of silence after which the other side is asked for a sign of life."""
 _READ: Final = 4096
 _LONGEST: Final = 1 << 16
 """Characters of a message; longer ones are no signals."""
@@ -35,7 +32,14 @@ Heard = Callable[[str], None]
 """Told the type of each signal, such as `neptune/stop`."""
 
 
-async def listen(options: HttpSettings, url: str, headers: Mapping[str, str], heard: Heard) -> None:
+async def listen(
+    options: HttpSettings,
+    url: str,
+    headers: Mapping[str, str],
+    heard: Heard,
+    *,
+    quiet: float = 60.0,
+) -> None:
     """Listen for as long as the connection lasts.
 
     Args:
@@ -43,6 +47,7 @@ async def listen(options: HttpSettings, url: str, headers: Mapping[str, str], he
         url: The address, http or https.
         headers: What lets us in.
         heard: Called for each signal.
+        quiet: Seconds of silence after which the other side is asked for a sign of life.
 
     Raises:
         UnavailableError: There is no connection (any more).
@@ -53,7 +58,7 @@ async def listen(options: HttpSettings, url: str, headers: Mapping[str, str], he
         with discreet():
             response = await _upgraded(pools, options, url, headers)
             try:
-                await _Conversation(_stream(response), heard).run()
+                await _Conversation(_stream(response), heard, quiet).run()
             finally:
                 with anyio.CancelScope(shield=True):
                     await response.aclose()
@@ -115,9 +120,10 @@ async def _upgraded(
 class _Conversation:
     """What goes over one web socket, until it breaks off."""
 
-    def __init__(self, stream: httpcore.AsyncNetworkStream, heard: Heard) -> None:
+    def __init__(self, stream: httpcore.AsyncNetworkStream, heard: Heard, quiet: float) -> None:
         self._stream = stream
         self._heard = heard
+        self._quiet = quiet
         self._connection = Connection(ConnectionType.CLIENT)
         self._words = ""
 
@@ -130,31 +136,25 @@ class _Conversation:
         asked = False
         while True:
             data: bytes | None = None
-            with anyio.move_on_after(_QUIET):
+            with anyio.move_on_after(self._quiet):
                 data = await self._stream.read(_READ)
             if data is None and not asked:
                 asked = True
                 await self._stream.write(self._connection.send(Ping()))
             elif data:
                 asked = False
-                for event in self._events(data):
+                self._connection.receive_data(data)
+                for event in self._connection.events():
                     await self._answer(event)
             else:
                 raise UnavailableError("nobody is at the other end of the web socket any more")
 
-    def _events(self, data: bytes) -> Iterator[object]:
-        try:
-            self._connection.receive_data(data)
-            yield from self._connection.events()
-        except RemoteProtocolError as error:
-            raise UnavailableError(f"the web socket speaks nonsense: {error}") from error
-
     async def _answer(self, event: object) -> None:
         if isinstance(event, Ping):
             await self._stream.write(self._connection.send(event.response()))
-        elif isinstance(event, CloseConnection):
+        elif isinstance(event, CloseConnection):  # also for what is no frame
             await self._stream.write(self._connection.send(event.response()))
-            raise UnavailableError("the other side closed the web socket")
+            raise UnavailableError("the web socket was closed")
         elif isinstance(event, TextMessage):
             self._words = (self._words + event.data)[:_LONGEST]
             if event.message_finished:

@@ -16,7 +16,7 @@ class Memory(BaseModel):
             beyond the step that this attempt went on from.
         masked_for: The attempt that the mask is for.
         kept: The folder of the checkpoint that is there now, by kind.
-        stored: The checkpoint that was uploaded last, under each attribute.
+        stored: The checkpoint that was uploaded last, under each attribute: its path and step.
         uploading: The upload that is under way, or was the last.
         uploaded: How many files of it are stored.
         dropped: Points and values that were not stored, by reason.

@@ -112,10 +112,9 @@ class Translation:
 
     def _place(self, record: Record, *parts: str) -> str:
         """A path in the namespace of the record's rank."""
-        rank = f"rank{record.rank}" if record.rank else ""
         if parts[0] == "monitoring":
-            return path(self._settings.monitoring_namespace, rank, *parts[1:])
-        return path(self._settings.base_namespace, rank, *parts)
+            return path(self._settings.monitoring_namespace, _rank(record), *parts[1:])
+        return path(self._settings.base_namespace, _rank(record), *parts)
 
     def _metric(self, record: Record, name: str, value: float) -> str:
         """Add a point of a metric; tell its path."""
@@ -179,9 +178,7 @@ class Translation:
         if isinstance(event, RunEnded):
             for name, text in (("error", event.error), ("reason", event.reason)):
                 if text:
-                    self._assign(
-                        path("hotloop", f"rank{record.rank}" * bool(record.rank), name), text
-                    )
+                    self._assign(path("hotloop", _rank(record), name), text)
             return
         if not record.rank:
             self._began(event)
@@ -226,9 +223,10 @@ class Translation:
         if policy == "none" or (policy == "best" and not best):
             return
         attribute = self._place(record, "checkpoints", "" if policy == "same" else policy)
-        if self._ledger.stored.get(attribute) == event.path:
+        which = f"{event.path} at {event.step}"
+        if self._ledger.stored.get(attribute) == which:
             return  # told twice: as saved, and as an artifact
-        self._ledger.stored[attribute] = self.plan.marks.stored[attribute] = event.path
+        self._ledger.stored[attribute] = self.plan.marks.stored[attribute] = which
         self.plan.upload(attribute, event.path, name)
         before = self._ledger.kept.get(attribute)
         if policy != "same" and before not in (None, name):
@@ -272,3 +270,8 @@ class Translation:
         self.plan.upload(path(place, once), event.path)
         if event.caption:
             self._assign(path(place, f"{once}_caption"), event.caption)
+
+
+def _rank(record: Record) -> str:
+    """What stands before everything of a rank; nothing for the first."""
+    return f"rank{record.rank}" if record.rank else ""

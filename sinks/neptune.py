@@ -45,8 +45,6 @@ Listen: TypeAlias = Callable[
 
 _FAILED: Final = frozenset({"failed", "crashed"})
 _STOPS: Final = frozenset({"neptune/stop", "neptune/abort"})
-_BEAT: Final = 10.0
-"""Seconds between signs of life; Neptune's own client sends one as often."""
 _SLICE: Final = 50
 """Records that are translated before others on the loop have their turn."""
 _REFUSED: Final = "refused by the server"
@@ -69,8 +67,8 @@ class NeptuneSink(HttpSink):
 
     Names are those of Transformers' callback: `finetuning/train/loss`, `finetuning/eval/loss`,
     `finetuning/trainer_parameters/...`; `train/epoch` is a value and no series. What other ranks
-    log is under `finetuning/rank<n>/`. Texts longer than a series takes are divided. Histograms
-    stay in the journal.
+    log is under `finetuning/rank<n>/`. Texts longer than a series takes are divided. Images are
+    series too, other media files. Histograms stay in the journal.
 
     The stop button of the web page asks the training to stop, if the extra `neptune` is installed.
     """
@@ -85,6 +83,8 @@ class NeptuneSink(HttpSink):
     )
     # A checkpoint may take this long; each request and each stretch of an upload has its own limit.
     write_timeout: ClassVar[float] = 3600.0
+    beat: ClassVar[float] = 10.0
+    """Seconds between signs of life, as many as with Neptune's own client."""
     help: ClassVar[str] = (
         "the hosted service has ended; of a server of yours the token is in the menu of your user"
     )
@@ -265,7 +265,7 @@ class NeptuneSink(HttpSink):
             except DeliveryError as error:
                 log.debug("neptune did not take a sign of life: %s", error)
                 await anyio.sleep(_wished(error))
-            await anyio.sleep(_BEAT)
+            await anyio.sleep(self.beat)
 
     async def _listen(self) -> None:
         """Listen to the stop button, again and again; nobody presses it twice."""
@@ -281,7 +281,7 @@ class NeptuneSink(HttpSink):
             except DeliveryError as error:
                 log.debug("neptune's stop button cannot be heard: %s", error)
                 await anyio.sleep(_wished(error))
-            await anyio.sleep(_BEAT)
+            await anyio.sleep(self.beat)
 
     def _heard(self, kind: str) -> None:
         if kind in _STOPS:

@@ -6,6 +6,7 @@ against it. No public server is left that it could be compared with.
 
 import base64
 import json
+import sys
 import threading
 import time
 import uuid
@@ -151,7 +152,7 @@ class StandIn:
         self.pings = Counter()
         self.signals = Signals()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.token = api_token(self.url)
@@ -443,6 +444,13 @@ def _decoded(call, headers, content):
 
 def _no_constant(name):
     raise ValueError(f"{name} is no JSON")
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        """A client that is killed in the middle of something is none of its concern."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _handler(server):

@@ -39,6 +39,7 @@ from bus import (
 )
 from bus._handover import PlainSink
 from sinks._neptune_signal import listen
+from sinks._neptune_token import ApiToken, expiry
 from sinks.neptune import NeptuneSink
 from tests.servers.journals import QUICK, write_attempt
 from tests.servers.neptune import Refused, StandIn, api_token
@@ -481,6 +482,15 @@ class TestFiles:
         }
         assert server.run.attributes.files == ({attribute: stored} if steps else {})
 
+    def test_checkpoints_of_one_name(self, server, tmp_path):
+        """A folder that is written anew at a later step is another checkpoint."""
+        path = checkpoint(tmp_path, 1)
+        events = [CheckpointSaved(step=step, path=str(path)) for step in (1, 1, 2)]
+        deliver(write_attempt(tmp_path / "run", events), server, log_checkpoints="last")
+
+        assert len(server.calls("storage/fileset/upload")) == 2 * 2
+        assert len(server.run.files("finetuning/checkpoints/last")) == 2
+
     def test_a_retry_goes_on_behind_the_files_that_are_there(self, server, tmp_path, events):
         """Each file is sent once, but for the one whose answer was missing."""
         server.faults["storage/fileset/upload"].extend([None, Refused(500), None])
@@ -641,6 +651,32 @@ class TestAccess:
         assert server.run.series(LOSS) == expected(3)
         assert server.run.files("finetuning/artifacts/data") == {"data": b"x"}
         assert len(server.calls("authorization/oauth-token")) == 2
+
+    @pytest.mark.parametrize(
+        ("told", "ends"), [({"exp": 12}, 12.0), ({"exp": "soon"}, None), ([], None), (None, None)]
+    )
+    def test_when_an_access_token_ends(self, told, ends):
+        """As it says itself; one that does not is used until the server refuses it."""
+        middle = base64.urlsafe_b64encode(json.dumps(told).encode()).decode().rstrip("=")
+        assert expiry(f"head.{middle}.signature") == ends
+        assert expiry("opaque") is expiry("no.text\u00e9.at all") is None
+
+    @pytest.mark.parametrize("told", [[], {}, {"api_address": "ftp://here"}, {"api_address": 1}])
+    def test_what_is_no_api_token(self, told):
+        """It must hold an address; another one than that of the pages may be for requests."""
+        with pytest.raises(ValueError, match="is no API token"):
+            ApiToken.parsed(base64.b64encode(json.dumps(told).encode()).decode())
+        both = {"api_address": "https://pages.example", "api_url": "https://api.example/"}
+        found = ApiToken.parsed(base64.b64encode(json.dumps(both).encode()).decode())
+        assert (found.api, found.pages) == ("https://api.example", "https://pages.example")
+
+    def test_a_project_of_an_earlier_version(self, server, tmp_path):
+        """Cannot be written to over this interface."""
+        server.project["version"] = 1
+        account = deliver(write_attempt(tmp_path / "run", []), server)
+
+        assert account.status == "suspended"
+        assert "migrate it to version 2" in account.reason
 
     def test_a_wrong_token(self, server, tmp_path):
         """Nothing is lost, and what to check is said."""
@@ -834,6 +870,23 @@ class TestWatch:
         assert applied.by == "neptune"
         assert applied.reason == f"{kind.removeprefix('neptune/')} was asked for in Neptune"
 
+    def test_what_breaks_off_begins_again(self, server, tmp_path):
+        """The web socket and the signs of life, whatever came of the one before."""
+
+        class Quick(NeptuneSink):
+            """Looks often."""
+
+            beat = 0.01
+
+        server.faults["attributes/ping"].extend([Refused(503), "lose"])
+        with runtime.Run(name="again", dir=tmp_path, sinks=[made(server, Quick)]) as run:
+            eventually(lambda: server.signals.opened)
+            server.signals.drop()
+            eventually(lambda: len(server.signals.opened) == 2)
+            server.signals.send("neptune/stop")
+            eventually(lambda: run.safe_point(1).stop)
+            eventually(lambda: server.pings[server.run.id] > 2)
+
     def test_without_the_extra(self, server, tmp_path, environment, caplog):
         """Everything else works, and what is missing is said."""
         environment.delitem(sys.modules, "sinks._neptune_signal", raising=False)
@@ -850,7 +903,15 @@ class TestWatch:
         assert any("pip install hotloop[neptune]" in each for each in caplog.messages)
 
     @pytest.mark.anyio
-    async def test_a_connection_that_breaks_off(self, server):
+    @pytest.mark.parametrize(
+        ("frame", "words"),
+        [
+            (None, "nobody is at the other end"),
+            ((0x88, b""), "the web socket was closed"),
+            ((0x83, b"odd"), "the web socket was closed"),
+        ],
+    )
+    async def test_a_connection_that_breaks_off(self, server, frame, words):
         """Is told as such, so that somebody listens again."""
         sink = made(server)
         heard = []
@@ -860,13 +921,23 @@ class TestWatch:
         def drop():
             eventually(lambda: server.signals.opened)
             server.signals.send("Neptune/Stop")
+            if frame is not None:
+                server.signals.send_frame(*frame)
             server.signals.drop()
 
         async with anyio.create_task_group() as group:
             group.start_soon(anyio.to_thread.run_sync, drop)
-            with pytest.raises(UnavailableError, match="web socket"):
+            with pytest.raises(UnavailableError, match=words):
                 await listen(sink.settings, url, {"authorization": access}, heard.append)
         assert heard == ["neptune/stop"]
+
+    @pytest.mark.anyio
+    async def test_silence(self, server):
+        """The other side is asked for a sign of life, and left when it gives none."""
+        url = f"{server.url}/api/notifications/v1/runs/a/b/signal"
+        headers = {"authorization": f"Bearer {server.issue()}"}
+        with pytest.raises(UnavailableError, match="nobody is at the other end"):
+            await listen(made(server).settings, url, headers, print, quiet=0.05)
 
     @pytest.mark.anyio
     async def test_a_server_without_it(self, server):

@@ -1,10 +1,12 @@
 """Writes to a Neptune server and reads from it, with Neptune's own client.
 
-A program for an interpreter that has the `neptune` package: what to do stands on the command line,
-answers are JSON. The server is the one of NEPTUNE_API_TOKEN.
+A program for an interpreter that has the client: `neptune_client.py write PACKAGE FOLDER`, or
+`read PACKAGE RUN`, which leaves its answer in `answer.json`. The package is `neptune`, or Minfx's
+fork of it. The server is the one of NEPTUNE_API_TOKEN.
 """
 
 import base64
+import importlib
 import json
 import math
 import sys
@@ -27,7 +29,6 @@ PARAMETERS: dict[str, Any] = {
     "fp16": False,
     "name": "tiny",
     "none": None,
-    "list": [1, "a"],
     "model": {"layers": 2, "drop": {"rate": 0.5}},
 }
 
@@ -42,11 +43,10 @@ def loss(step: int) -> float:
     return math.nan if step == 7 else 1 / (step + 1)
 
 
-def write(folder: str) -> None:
+def write(package: str, folder: str) -> None:
     """Log a run of 25 steps, with settings, words and the files of a folder."""
-    import neptune  # noqa: PLC0415 - there is none where the tests run
-    from neptune.utils import stringify_unsupported  # noqa: PLC0415 - as above
-
+    neptune = importlib.import_module(package)
+    stringify_unsupported = importlib.import_module(f"{package}.utils").stringify_unsupported
     run = neptune.init_run(
         project="team/demo", name="demo", description="d", tags=["a", "b"], **QUIET
     )
@@ -57,21 +57,16 @@ def write(folder: str) -> None:
     run["finetuning/texts/sample"].append("hello", step=3)
     run["finetuning/summary/best"] = 0.04
     run["sys/group_tags"].add("sweep")
-    run["finetuning/media/picture"].append(
-        neptune.types.File.from_content(PICTURE, extension="png"),
-        step=3,
-        name="picture.png",
-        description="a dot",
-    )
+    picture = neptune.types.File.from_content(PICTURE, extension="png")
+    run["finetuning/media/picture"].append(picture, step=3)
     for path in sorted(Path(folder).iterdir()):
         run[f"finetuning/artifacts/{path.name}"].upload_files(str(path))
     run.stop()
 
 
-def read(short_id: str) -> dict[str, Any]:
+def read(package: str, short_id: str) -> dict[str, Any]:
     """Everything that the client shows of a run, by path."""
-    import neptune  # noqa: PLC0415 - as above
-
+    neptune = importlib.import_module(package)
     run = neptune.init_run(project="team/demo", with_id=short_id, mode="read-only")
     shown = {path: _shown(found) for path, found in _flat("", run.get_structure())}
     run.stop()
@@ -99,4 +94,4 @@ def _shown(found: Any) -> Any:
 
 if __name__ == "__main__":
     answer = {"write": write, "read": read}[sys.argv[1]](*sys.argv[2:])
-    Path(sys.argv[3] if len(sys.argv) > 3 else "answer.json").write_text(json.dumps(answer))
+    Path("answer.json").write_text(json.dumps(answer))

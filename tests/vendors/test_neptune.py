@@ -1,4 +1,4 @@
-"""Neptune's client, Transformers' callback for it, and our sink at one strict stand-in.
+"""Neptune's client, Minfx's, Transformers' callback, and our sink at one strict stand-in.
 
 The same calls leave the same state, but for what is listed here, and the client reads it back.
 """
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def find_python() -> str | None:
-    """An interpreter that has Neptune's client, Transformers, and this library's dependencies."""
+    """An interpreter that has both clients, Transformers, and this library's dependencies."""
     given = os.environ.get("HOTLOOP_NEPTUNE_PYTHON")
     if given:
         return given
@@ -37,7 +37,7 @@ pytestmark = [
     pytest.mark.timeout(300),  # the client takes seconds to be imported, more on a busy machine
     pytest.mark.skipif(
         PYTHON is None,
-        reason="needs the neptune and transformers packages: `make test-vendors`, or set "
+        reason="needs the neptune, minfx and transformers packages: `make test-vendors`, or set "
         "HOTLOOP_NEPTUNE_PYTHON to an interpreter with them",
     ),
 ]
@@ -88,7 +88,7 @@ def folder(tmp_path):
     return folder
 
 
-def ours(server, tmp_path, folder):
+def ours(server, tmp_path, folder, *, dialect="neptune"):
     """The same run, through the sink."""
     metrics = [
         MetricsLogged(step=step, metrics={"loss": loss(step), "eval_loss": 2.0 * step})
@@ -104,13 +104,7 @@ def ours(server, tmp_path, folder):
         tmp_path / "run",
         [
             *metrics,
-            MediaLogged(
-                step=3,
-                key="picture",
-                path=str(picture),
-                media_type="image/png",
-                caption="a dot",
-            ),
+            MediaLogged(step=3, key="picture", path=str(picture), media_type="image/png"),
             TextLogged(step=3, key="sample", text="hello"),
             SummaryLogged(values={"best": 0.04}),
             *files,
@@ -120,6 +114,7 @@ def ours(server, tmp_path, folder):
     sink = NeptuneSink(
         api_token=server.token,
         project="team/demo",
+        dialect=dialect,
         name="demo",
         description="d",
         tags=["a", "b"],
@@ -131,8 +126,8 @@ def ours(server, tmp_path, folder):
     assert account.dead == 0
 
 
+NAN = {"finetuning/train/loss_nonfinite"}  # which Neptune's client drops
 OURS_ALONE = {
-    "finetuning/train/loss_nonfinite",  # a NaN, which the client drops
     "hotloop/attempt",
     "hotloop/git_commit",
     "hotloop/outcome",
@@ -140,19 +135,26 @@ OURS_ALONE = {
     "sys/hostname",  # found out by the client too, were it not told to be quiet
 }
 PROGRAM_NAME = "source_code/entrypoint"
+IMAGES = "finetuning/media/picture"
 
 
-def test_the_state_is_the_same(server, tmp_path, folder):
-    """Series, fields, tags, texts and files, but for what is listed above."""
-    ask(server, tmp_path, "write", str(folder))
-    ours(server, tmp_path, folder)
-    theirs, mine = (run.state() for run in server.runs.values())
+@pytest.mark.parametrize(
+    ("dialect", "package"), [("neptune", "neptune"), ("minfx", "minfx.neptune_v2")]
+)
+def test_the_state_is_the_same(*, tmp_path, folder, dialect, package):
+    """Series, fields, tags, texts, images and files, but for what is listed here."""
+    with StandIn(minfx=dialect == "minfx") as server:
+        ask(server, tmp_path, "write", package, str(folder))
+        ours(server, tmp_path, folder, dialect=dialect)
+        theirs, mine = (run.state() for run in server.runs.values())
 
     assert theirs.keys() - mine.keys() == set()
-    assert mine.keys() - theirs.keys() == OURS_ALONE
+    assert mine.keys() - theirs.keys() == OURS_ALONE | (set() if dialect == "minfx" else NAN)
     changed = {path for path in theirs if theirs[path] != mine[path]}
     files = {f"finetuning/artifacts/{path.name}" for path in folder.iterdir()}
-    assert changed == {*files, PROGRAM_NAME}
+    assert changed == {*files, PROGRAM_NAME, IMAGES}
+    ((step, image),) = theirs[IMAGES]
+    assert mine[IMAGES] == [(step, {**image, "name": "picture.png"})]
     # The client names files from the working folder on; here it is from what was announced.
     for each in files:
         assert theirs[each] == {f"files/{place}": content for place, content in mine[each].items()}
@@ -160,13 +162,13 @@ def test_the_state_is_the_same(server, tmp_path, folder):
 
 def test_the_clients_reader_shows_our_run_as_its_own(server, tmp_path, folder):
     """Each series, field and set of names, read back by the client from both runs."""
-    ask(server, tmp_path, "write", str(folder))
+    ask(server, tmp_path, "write", "neptune", str(folder))
     ours(server, tmp_path, folder)
-    theirs, mine = (ask(server, tmp_path, "read", name) for name in ("DEM-1", "DEM-2"))
+    theirs, mine = (ask(server, tmp_path, "read", "neptune", name) for name in ("DEM-1", "DEM-2"))
 
     assert mine["finetuning/train/loss"] == [[n, loss(n)] for n in range(25) if n != 7]
     assert {path for path in theirs if theirs[path] != mine[path]} == {"sys/id", PROGRAM_NAME}
-    assert mine.keys() - theirs.keys() == OURS_ALONE
+    assert mine.keys() - theirs.keys() == OURS_ALONE | NAN
 
 
 PARAMETERS_AT = "finetuning/trainer_parameters/"
