@@ -30,7 +30,8 @@ The suite journals runs whose events are `MetricsLogged(step=n, metrics={"n": n}
 them with `bus.sync_run` over real sockets, with back-offs of some milliseconds, while the server
 resets connections, answers 429 and 5xx, takes a batch and drops the answer, answers byte by byte,
 incompletely, endlessly or with another page, redirects elsewhere, shows a certificate of its own
-making, or cannot be found. Then it asks `received` what the service holds: everything, in order,
+making, or cannot be found. Beside a run that goes on meanwhile, the server refuses, resets or is
+silent for good, from the run's start, its middle or its end. Then it asks `received` what the service holds: everything, in order,
 and once if the sink's `promise` says so. An event that the service refuses must become a dead
 letter; secrets must be in no error, log, repr or file; settings must survive as plain data.
 
@@ -59,6 +60,7 @@ from sinks.testing._faults import (  # noqa: E402 - the suite's assertions are r
     redirect,
     reset,
     self_signed,
+    silent,
     slow_loris,
     status,
     truncated,
@@ -100,6 +102,7 @@ __all__ = [
     "reset",
     "self_signed",
     "serve",
+    "silent",
     "slow_loris",
     "status",
     "truncated",

@@ -29,6 +29,12 @@ def reset(exchange: Exchange) -> None:
     exchange.drop(reset=True)
 
 
+def silent(exchange: Exchange) -> None:
+    """The server takes the request and never answers."""
+    exchange.ended.wait(60)
+    exchange.drop()
+
+
 def status(code: int, *, headers: dict[str, str] | None = None) -> Action:
     """The server answers with this status and applies nothing."""
 

@@ -35,12 +35,19 @@ def write_run(
     Raises:
         OSError: The disk refused.
     """
+    bus = begin_run(run_dir, attempt=attempt, resumed_from_step=resumed_from_step)
+    for event in events:
+        bus.publish(event)
+    bus.close(10.0, last=lambda: RunEnded(outcome=outcome))
+    end_run(run_dir, outcome)
+    return run_dir
+
+
+def begin_run(run_dir: Path, *, attempt: int = 1, resumed_from_step: int | None = None) -> Bus:
+    """Begin an attempt at a run, as a training process does; the bus has `RunStarted`."""
     run_dir.mkdir(parents=True, exist_ok=True)
     info = RunInfo.new("kit", "tests") if attempt == 1 else RunInfo.load(run_dir)
-    this = AttemptInfo.here(attempt, resumed_from_step)
-    this.outcome = outcome
-    this.ended = this.started
-    info.attempts.append(this)
+    info.attempts.append(AttemptInfo.here(attempt, resumed_from_step))
     info.save(run_dir)
     bus = Bus(run_dir / JOURNAL_FOLDER, attempt=attempt, rank=0)
     bus.publish(
@@ -52,7 +59,13 @@ def write_run(
             resumed_from_step=resumed_from_step,
         )
     )
-    for event in events:
-        bus.publish(event)
-    bus.close(10.0, last=lambda: RunEnded(outcome=outcome))
-    return run_dir
+    return bus
+
+
+def end_run(run_dir: Path, outcome: Outcome) -> None:
+    """Write down how the last attempt ended."""
+    info = RunInfo.load(run_dir)
+    this = info.attempts[-1]
+    this.outcome = outcome
+    this.ended = this.started
+    info.save(run_dir)

@@ -1,6 +1,7 @@
 """What every destination must survive, as a pytest base class that a sink's author subclasses."""
 
 import logging
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,19 +15,32 @@ import pytest
 from bus import (
     Backoff,
     Event,
+    JournalReader,
     MetricsLogged,
     Outcome,
     Pace,
+    RunEnded,
     Sink,
     SinkAccount,
     list_cursors,
+    sink_context,
     sync_run,
 )
 from bus._dead import DEAD_FOLDER
 from bus._handover import PlainSink, is_portable
-from sinks.testing._faults import FAULTS, Fault, echo, hung_names, redirect, self_signed, status
-from sinks.testing._runs import write_run
-from sinks.testing._server import Exchange, Received, Reply, Rule, ScriptedServer, serve
+from sinks.testing._faults import (
+    FAULTS,
+    Fault,
+    echo,
+    hung_names,
+    redirect,
+    reset,
+    self_signed,
+    silent,
+    status,
+)
+from sinks.testing._runs import begin_run, end_run, write_run
+from sinks.testing._server import Action, Exchange, Received, Reply, Rule, ScriptedServer, serve
 
 POISON: Final = 1313131313.0
 """A value that the service refuses."""
@@ -35,6 +49,16 @@ _ROUNDS: Final = 6
 _MEMORY: Final = 100 << 20
 _COUNT: Final = 25
 _BATCH: Final = 10
+_BUDGET: Final = 0.5
+_SPARE: Final = 2.0
+_STRIKES: Final[dict[str, Action]] = {
+    "401": status(401),
+    "429": status(429),
+    "500": status(500),
+    "reset": reset,
+    "silent": silent,
+}
+"""What a server goes on doing beside a run."""
 
 
 class SinkSuite:
@@ -120,6 +144,44 @@ class SinkSuite:
         waited = again.time - faulty.time
         assert fault.pause <= waited <= self.patience, f"asked again after {waited:.2f} s"
 
+    @pytest.mark.parametrize("moment", ["at start", "while logging", "at exit"])
+    @pytest.mark.parametrize("fault", _STRIKES.values(), ids=_STRIKES.keys())
+    def test_training_goes_on(
+        self, fault: Action, moment: str, server: ScriptedServer, tmp_path: Path
+    ) -> None:
+        """Beside a run nothing is raised, it ends in time, and what waits is counted and comes."""
+        reached = threading.Event()
+
+        def good(exchange: Exchange) -> None:
+            serve(exchange)
+            reached.set()
+
+        server.always = fault if moment == "at start" else good
+        bus = begin_run(tmp_path / "run")
+        sink = self._sink(server)
+        bus.add_sink(sink, sink_context(tmp_path / "run"))
+        for n, event in enumerate(numbers(_COUNT)):
+            if (n, moment) == (_COUNT // 2, "while logging"):
+                assert reached.wait(self.patience)
+                server.always = fault
+            bus.publish(event)
+        if moment == "at exit":
+            assert reached.wait(self.patience)
+            server.always = fault
+        began = time.monotonic()
+        (account,) = bus.close(_BUDGET, last=lambda: RunEnded(outcome="finished")).sinks
+        took = time.monotonic() - began
+        end_run(tmp_path / "run", "finished")
+
+        assert took < _BUDGET + _SPARE, f"the end took {took:.1f} s"
+        assert account.dead == 0, account
+        records = JournalReader(tmp_path / "run").records(types=tuple(sink.wants))
+        if account.pending is not None:
+            assert account.delivered + account.pending == sum(1 for _ in records), account
+        server.always = serve
+        self._until_complete(tmp_path / "run", server)
+        self._check(server)
+
     def test_a_server_that_is_down(self, server: ScriptedServer, tmp_path: Path) -> None:
         """Nothing is lost while connections are refused; what waits is counted and comes later."""
         run_dir = write_run(tmp_path / "run", numbers(_COUNT))
@@ -174,11 +236,6 @@ class SinkSuite:
     def test_answers_that_never_come(self, server: ScriptedServer, tmp_path: Path) -> None:
         """A server that takes requests and is silent costs each try its timeout."""
         run_dir = write_run(tmp_path / "run", numbers(_COUNT))
-
-        def silent(exchange: Exchange) -> None:
-            exchange.ended.wait(60)
-            exchange.drop()
-
         server.always = silent
         began = time.monotonic()
         with ExitStack() as stack:
