@@ -31,9 +31,10 @@ them with `bus.sync_run` over real sockets, with back-offs of some milliseconds,
 resets connections, answers 429 and 5xx, takes a batch and drops the answer, answers byte by byte,
 incompletely, endlessly or with another page, redirects elsewhere, shows a certificate of its own
 making, or cannot be found. Beside a run that goes on meanwhile, the server refuses, resets or is
-silent for good, from the run's start, its middle or its end. Then it asks `received` what the service holds: everything, in order,
-and once if the sink's `promise` says so. An event that the service refuses must become a dead
-letter; secrets must be in no error, log, repr or file; settings must survive as plain data.
+silent for good, from the run's start, its middle or its end. Then it asks `received` what the
+service holds: everything, in order, and once if the sink's `promise` says so. An event that the
+service refuses must become a dead letter; secrets must be in no error, log, repr or file; settings
+must survive as plain data.
 
 What the suite cannot know is asked of methods that may be overridden: `told_outcome` if the
 service is told how a run ends, `is_poisoned` if the value 1313131313 cannot be found in the body
