@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bus._errors import RunNotFoundError
 from bus._events import Outcome
@@ -108,9 +108,9 @@ class RunInfo(BaseModel):
     """The identity of a run, as run.json holds it.
 
     Attributes:
-        id: Its identity across attempts, machines and renamed folders.
+        id: Its identity across attempts, machines and renamed folders, by which destinations find
+            their side of the run again.
         created: When the first attempt began, in Unix seconds.
-        remote: What destinations remember about their side of the run, by destination.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
@@ -121,7 +121,6 @@ class RunInfo(BaseModel):
     project: str | None = None
     created: float
     attempts: list[AttemptInfo] = Field(default_factory=list[AttemptInfo])
-    remote: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
 
     @classmethod
     def new(cls, name: str, project: str | None) -> "RunInfo":

@@ -13,6 +13,7 @@ from runtime._arguments import TrainingArguments
 from runtime._callback_handler import DEFAULT_CALLBACKS, CallbackHandler
 from runtime._callbacks import TrainerCallback
 from runtime._checkpoint_contents import LoadedCheckpoint
+from runtime._checkpoint_run import run_of
 from runtime._destinations import choose_sinks
 from runtime._metrics import error_text
 from runtime._optimizer_checks import checked_pair
@@ -32,7 +33,7 @@ from runtime._trainer_given import (
     made_model,
 )
 from runtime._trainer_run import TrainerRun
-from runtime._trainer_saving import read_state, run_of
+from runtime._trainer_saving import read_state
 from runtime._trainer_setup import (
     prepare_process,
     run_settings,
@@ -308,6 +309,6 @@ class Trainer(Training):
             self._run = self._plan_run()
             self._announce_init()
         if isinstance(self._run, TrainerRun):
-            folder = run_of(checkpoint) if checkpoint is not None else None
+            folder = run_of(checkpoint, self._run.parent) if checkpoint is not None else None
             step = read_state(checkpoint).global_step if checkpoint is not None else None
             self._run.begin(folder, step if folder is not None else None)

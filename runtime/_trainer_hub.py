@@ -24,11 +24,12 @@ from runtime._checkpoint_files import (
     SCHEDULER,
     STATE,
 )
+from runtime._checkpoint_run import RUN_IDENTITY, RUN_PATH
 from runtime._checkpoint_thread import JobThread
 from runtime._choices import HubStrategy, SaveStrategy
 from runtime._hub import HubClient, PushError
 from runtime._model_card import Names, model_card, write_card
-from runtime._trainer_saving import RUN_FILE, Saving
+from runtime._trainer_saving import Saving
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -38,7 +39,17 @@ log = logging.getLogger("runtime")
 PATIENCE: Final = 600.0
 """Seconds the end of training waits for an upload."""
 
-_NOT_THE_MODEL: Final = (OPTIMIZER, SCHEDULER, SCALER, RNG, LOOP, STATE, MANIFEST, RUN_FILE)
+_NOT_THE_MODEL: Final = (
+    OPTIMIZER,
+    SCHEDULER,
+    SCALER,
+    RNG,
+    LOOP,
+    STATE,
+    MANIFEST,
+    RUN_PATH,
+    RUN_IDENTITY,
+)
 """Files of a checkpoint that only resuming needs."""
 
 _STAYS_HERE: Final = ("_*", "checkpoint-*", ".checkpoint-*", ".*.tmp", "runs/*")

@@ -5,6 +5,7 @@ one. A run that nothing was published in leaves no trace.
 """
 
 import logging
+from pathlib import Path
 from typing import ClassVar
 
 from bus import Account, Event, Outcome
@@ -22,6 +23,11 @@ class TrainerRun(Run):
     """What is published first, as soon as the run has begun."""
     expected: Outcome | None = None
     """How it ends if nobody says otherwise, also where nobody closes it before the exit."""
+
+    @property
+    def parent(self) -> Path:
+        """The folder of runs that it gets its own in."""
+        return self._plan.parent
 
     @property
     def begun(self) -> bool:

@@ -24,6 +24,7 @@ from runtime._checkpoint_load import (
     verify,
 )
 from runtime._checkpoint_reading import read_weights
+from runtime._checkpoint_run import write_run
 from runtime._checkpoints import Checkpoints
 from runtime._data import EpochFeed
 from runtime._logs import SharedValues
@@ -38,9 +39,6 @@ from runtime._trainer_logging import Logging
 from runtime._training_state import load_optimizer, load_schedule
 
 log = logging.getLogger("runtime")
-
-RUN_FILE = "run_path.txt"
-"""Names the run that made a checkpoint, relative to it if it lies in the same output directory."""
 
 
 class Saving(Logging):
@@ -221,10 +219,10 @@ class Saving(Logging):
 
     def _checkpoint_extras(self) -> Callable[[Path], None]:
         pretrained = pretrained_files(self.model, self.processing_class)
-        run = os.path.relpath(self.run.dir, self.output_dir)
+        run, attempt, output_dir = self.run.dir, self.run.attempt, self.output_dir
 
         def write(folder: Path) -> None:
-            (folder / RUN_FILE).write_text(run, encoding="utf-8")
+            write_run(folder, run, attempt, output_dir)
             if pretrained is not None:
                 pretrained(folder)
 
@@ -270,16 +268,6 @@ class Saving(Logging):
     def _checkpoint_failed(self, path: Path, error: Exception) -> None:
         log.error("%s could not be saved; training goes on without it: %s", path, error)
         self.run.alert("checkpoint not saved", f"{path}: {error}")
-
-
-def run_of(checkpoint: LoadedCheckpoint) -> Path | None:
-    """The folder of the run that made a checkpoint, if it still exists."""
-    try:
-        named = (checkpoint.path / RUN_FILE).read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
-    folder = (checkpoint.path.parent / named).resolve()
-    return folder if (folder / "run.json").is_file() else None
 
 
 def read_state(checkpoint: LoadedCheckpoint) -> TrainerState:

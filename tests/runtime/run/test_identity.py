@@ -135,14 +135,14 @@ class TestRunJson:
         assert logged(run.dir) == [(1, {"loss": 0.5})]
 
     def test_what_others_wrote_is_kept(self, new_run):
-        """Destinations store remote ids in run.json meanwhile; closing leaves them there."""
+        """Somebody gives the run another project meanwhile; closing leaves that there."""
         run = new_run()
         info = RunInfo.load(run.dir)
-        info.remote["wandb"] = {"id": "abc"}
+        info.project = "another"
         info.save(run.dir)
         run.close()
 
-        assert RunInfo.load(run.dir).remote == {"wandb": {"id": "abc"}}
+        assert RunInfo.load(run.dir).project == "another"
         assert run_state(run.dir) == "finished"
 
     def test_an_attempt_that_others_removed(self, new_run):
