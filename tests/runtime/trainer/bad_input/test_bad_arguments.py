@@ -86,12 +86,17 @@ def asking(request):
         TypeError,
         "learningrate is no argument; is it learning_rate?",
     ),
-    ("unknown sink", given(sinks="nowhere"), UnknownSinkError, "no sink 'nowhere'; there are azure_ml"),
+    (
+        "unknown sink",
+        given(sinks="nowhere"),
+        UnknownSinkError,
+        "no sink 'nowhere'; there are azure",
+    ),
     (
         "unknown report",
         given(arguments={"report_to": ["wandbb"]}),
         UnknownSinkError,
-        "there is no sink 'wandbb'; there are azure_ml",
+        "there is no sink 'wandbb'; there are azure",
     ),
     (
         "sink without settings",
