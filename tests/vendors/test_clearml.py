@@ -98,7 +98,7 @@ def test_its_client_reads_our_task_as_its_own(server, client, folder):
     assert expected["scalars"].pop("train/nan") == [[1, 0.0]]
     assert found["scalars"].pop("not finite/train/nan") == [[1, 1]]
     # Its log tells of itself, ours of the run.
-    assert len(expected.pop("console")) > 1
+    assert expected.pop("console")
     assert found.pop("console") == [
         "train/nan: 1 value is not finite, and so not stored (last: nan)"
     ]
