@@ -7,10 +7,12 @@ an interpreter that has hotloop and the clients; it writes `results/trackers.md`
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -26,6 +28,8 @@ CASE = Path(__file__).with_name("_trackers_case.py")
 SERVICES = ("wandb", "comet", "neptune", "clearml")
 PACKAGES = {"comet": "comet_ml"}
 METRICS = 5
+PATIENCE = 60.0
+"""Seconds beyond the loop's within which a run must have begun and ended."""
 StandIn = wandb.StandIn | comet.StandIn | neptune.StandIn | clearml.StandIn
 METHOD = """\
 {steps} steps with {metrics} metrics each, evenly over {seconds:g} s, {rounds} rounds in which all
@@ -92,25 +96,31 @@ def server_of(service: str) -> tuple[StandIn, dict[str, str]]:
     return task_server, keys | hosts
 
 
-def measure(service: str, who: str, steps: int, seconds: float) -> Cost:
-    """Let one of them log, in a process and a home of its own."""
+def measure(service: str, who: str, steps: int, seconds: float) -> Cost | None:
+    """Let one of them log, in a process and a home of its own; None if that does not end."""
     server, variables = server_of(service)
     counted = Counted(server)
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-    with server, tempfile.TemporaryDirectory() as folder:
+    with server, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         given = {name: value.format(url=server.url) for name, value in variables.items()}
-        done = subprocess.run(  # noqa: S603 - our own words
+        with subprocess.Popen(  # noqa: S603 - our own words
             # Without -P this folder's names would hide the packages of those names.
             [sys.executable, "-P", str(CASE), service, who, str(steps), str(seconds), folder],
             cwd=folder,
             env={**kept, "HOME": folder, "PYTHONWARNINGS": "ignore", **given},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-        )
-    if done.returncode:
-        sys.exit(f"{service}, {who}:\n{done.stdout}\n{done.stderr}")
-    told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"log"')))
+            start_new_session=True,
+        ) as process:
+            try:
+                output, errors = process.communicate(timeout=seconds + PATIENCE)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)  # with what it has started
+                return None
+    if process.returncode:
+        sys.exit(f"{service}, {who}:\n{output}\n{errors}")
+    told = json.loads(next(line for line in output.splitlines() if line.startswith('{"log"')))
     return Cost(requests=counted.requests, bytes=counted.bytes, **told)
 
 
@@ -157,10 +167,13 @@ def main() -> None:
     services = [options.only] if options.only else SERVICES
     pairs = [(name, who) for name in services for who in ("ours", PACKAGES.get(name, name))]
     costs: dict[tuple[str, str], list[Cost]] = {each: [] for each in [("none", "ours"), *pairs]}
+    hung: Counter[str] = Counter()
     for number in range(rounds):
         for (service, who), found in costs.items():
             print(f"round {number + 1} of {rounds}: {service}, {who}", file=sys.stderr)
-            found.append(measure(service, who, steps, seconds))
+            while (cost := measure(service, who, steps, seconds)) is None:
+                hung[named(who)] += 1
+            found.append(cost)
     head = ["service", "who", "log µs, p50 / p99", "open s", "close s", "requests", "kB"]
     head += ["CPU ms", "others' CPU ms"]
     rows = [
@@ -168,6 +181,10 @@ def main() -> None:
     ]
     method = METHOD.format(steps=steps, metrics=METRICS, seconds=seconds, rounds=rounds)
     parts = ["# What 1,000 metric points cost", table(head, rows), "## Method", method.rstrip()]
+    parts += [
+        f"{who} did not end within {PATIENCE:g} s {count} times, and was measured again."
+        for who, count in hung.items()
+    ]
     parts.append("\n".join(describe(before)))
     write("trackers", parts, quick=options.quick or bool(options.only))
 
