@@ -146,6 +146,7 @@ class Delivery:
 
     async def _deliver_everything(self) -> None:
         await self._own()
+        self._health("opening")  # once, however often it is tried
         await self._insist(self._open)
         if self._watched:
             await watching(self.sink, self._pace.backoff, self._deliver_all)
@@ -180,7 +181,6 @@ class Delivery:
         return Collector(self._reader, self.cursor, self.sink, self._disk)
 
     async def _open(self) -> None:
-        self._health("opening")
         self._state = await self.sink.open(self._context, self._state)
         self._health("delivering")
         await self._save()

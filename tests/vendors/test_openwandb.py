@@ -6,12 +6,10 @@ every run finished; so those are left to the stand-in.
 """
 
 import base64
-import contextlib
 import json
 import os
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 
@@ -21,6 +19,7 @@ from bus import ArtifactReady, ConsoleLineLogged, MediaLogged, MetricsLogged, sy
 from sinks.wandb import WandbSink
 from tests.servers.journals import QUICK, write_attempt
 from tests.servers.wandb_states import clear_environment, png
+from tests.waiting import eventually
 
 PYTHON = os.environ.get("HOTLOOP_OPENWANDB_PYTHON")
 KEY = "local" + "0" * 40
@@ -52,24 +51,21 @@ def url(tmp_path, monkeypatch):
     ):
         try:
             address = f"http://127.0.0.1:{port}"
-            _wait(address, process)
+            eventually(lambda: _answers(address, process), 60)
             yield address
         finally:
             process.kill()
 
 
-def _wait(address, process):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "it did not start"
-        with contextlib.suppress(OSError):
-            try:
-                urllib.request.urlopen(address, timeout=2).close()  # noqa: S310 - ours
-            except urllib.error.HTTPError as answer:
-                answer.close()
-            return
-        time.sleep(0.1)
-    raise AssertionError("it does not answer")
+def _answers(address, process):
+    assert process.poll() is None, "it did not start"
+    try:
+        urllib.request.urlopen(address, timeout=2).close()  # noqa: S310 - ours
+    except urllib.error.HTTPError as answer:
+        answer.close()
+    except OSError:
+        return False
+    return True
 
 
 def read(url, path):

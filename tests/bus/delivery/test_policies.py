@@ -181,6 +181,26 @@ async def test_a_wrong_setting_suspends_and_is_tried_again(write_run):
     assert delivery.account.delivered == 5
 
 
+async def test_a_destination_that_cannot_be_opened_is_told_of_once(write_run):
+    """However often it is tried, it is one outage."""
+
+    class Closed(ScriptedSink):
+        async def open(self, context, state):
+            await super().open(context, state)
+            if len(self.calls) < 6:
+                raise UnavailableError("down")
+            return state
+
+    sink, seen = Closed(), []
+    run = write_run(3)
+    delivery = run.delivery(sink, announce=lambda d: seen.append(d.account.status))
+    delivery.finish("finished", 600.0)
+    await delivery.run()
+
+    assert sink.calls.count("open") == 6
+    assert seen == ["backing off", "delivering", "finished"]
+
+
 async def test_stirring_arms_a_suspended_sink(write_run):
     """Somebody has changed the setting and says so."""
     run = write_run(5)
