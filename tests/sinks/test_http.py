@@ -41,6 +41,7 @@ from sinks.testing import (
     zip_bomb,
 )
 from tests.sinks.conftest import KEY, PlainSink
+from tests.waiting import HANG
 
 pytestmark = pytest.mark.anyio
 
@@ -197,7 +198,7 @@ async def test_bad_answers_are_unavailable(sink, server, fault, words):
         await sink.http.post(f"{server.url}/path", json=1)
 
     assert str(caught.value).startswith(f"POST {server.url}/path: ")
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < HANG
 
 
 async def test_a_page_is_no_json(sink, server):
@@ -332,7 +333,7 @@ class TestNames:
             for _ in range(3):
                 with pytest.raises(UnavailableError, match=r"looked up in 0\.3 s"):
                     await sink.http.get(server.url)
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < HANG
             assert threading.active_count() <= before + 1
         await sink.http.get(server.url)
         await sink.release()
@@ -352,7 +353,7 @@ class TestNames:
         print(f"gone after {took:.1f} s")  # noqa: T201 - for -rP
 
         assert done.stdout.decode().strip() == "UnavailableError"
-        assert took < 10
+        assert took < HANG
 
 
 class TestSecrets:

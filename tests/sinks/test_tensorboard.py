@@ -378,7 +378,6 @@ def ask(url: str, body: object = None, *, ready: Callable[[Any], object] = bool)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_the_web_server(tmp_path):
     """Scalars, texts, histograms, pictures and the HPARAMS page, as a person would see them."""
     (tmp_path / "a.png").write_bytes(png(4, 3))
@@ -412,7 +411,6 @@ def test_the_web_server(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_the_web_server_hides_what_a_resume_replaced(tmp_path):
     """It ignores the first session log of a folder, unlike the reader, and obeys the second."""
     run_dir = write_run(tmp_path, metrics(range(20)), outcome=None)
