@@ -33,6 +33,7 @@ class Memory(BaseModel):
         masked_for: The attempt that the mask is for.
         epoch: The last step that came with an epoch, and that epoch.
         offset: Console lines delivered so far; None before the first.
+        trainer: Whether it is `runtime.Trainer` that trains.
         checkpoint: The folder of the checkpoint that was announced last.
         waiting: Files to upload when the run ends, by their place there.
         under_way: Which upload or stretch is under way.
@@ -48,6 +49,7 @@ class Memory(BaseModel):
     masked_for: int = 1
     epoch: tuple[int, float] | None = None
     offset: int | None = None
+    trainer: bool = False
     checkpoint: str = ""
     waiting: dict[str, File] = Field(default_factory=dict[str, File])
     under_way: str = ""

@@ -27,6 +27,7 @@ from bus import (
     SystemMetricsLogged,
     TextLogged,
     TrainEnded,
+    TrainerInitialized,
 )
 from sinks._comet_plan import Stretch
 from sinks._comet_settings import CometSettings
@@ -60,6 +61,7 @@ WANTED: Final[tuple[type[Event], ...]] = (
     SystemMetricsLogged,
     TextLogged,
     TrainEnded,
+    TrainerInitialized,
 )
 
 _RESULTS: Final = {"evaluated": "eval", "predicted": "predict", "train_ended": ""}
@@ -110,10 +112,8 @@ class Translation:
             for key, value in event.metrics.items():
                 name = _ranked(record, f"sys.{key.replace('/', '.')}")
                 self._point(event, name, value)
-        elif isinstance(event, RunStarted):
-            self._start(event)
-        elif isinstance(event, RunEnded):
-            self._end(event)
+        elif isinstance(event, (RunStarted, RunEnded, TrainerInitialized)):
+            self._life(event)
         elif isinstance(event, (CheckpointSaved, ArtifactReady)):
             self._stretch.uploads += self._uploads.file(record, event)
         elif isinstance(event, MediaLogged):
@@ -122,7 +122,11 @@ class Translation:
             self._words(record, event)
 
     def _shown(self, record: Record, key: str) -> str:
-        return _ranked(record, rewritten(key) if self._settings.rewrite else key)
+        return _ranked(record, rewritten(key) if self._rewrites() else key)
+
+    def _rewrites(self) -> bool:
+        wanted = self._settings.rewrite
+        return self._memory.trainer if wanted is None else wanted
 
     def _note_epoch(self, event: MetricsLogged | Evaluated | Predicted | TrainEnded) -> None:
         epoch = event.metrics.get("epoch")
@@ -148,7 +152,7 @@ class Translation:
     def _results(self, record: Record, event: Evaluated | Predicted | TrainEnded) -> None:
         """Add the numbers of an evaluation, unless they have been logged as metrics too."""
         self._note_epoch(event)
-        heading = "" if self._settings.rewrite else _RESULTS[event.type]
+        heading = "" if self._rewrites() else _RESULTS[event.type]
         dataset = event.dataset if isinstance(event, Evaluated) else None
         for key, value in event.metrics.items():
             whole = key
@@ -157,6 +161,14 @@ class Translation:
             name = self._shown(record, whole)
             if self._latest.get(name) != (event.step, value):
                 self._point(event, name, value)
+
+    def _life(self, event: RunStarted | RunEnded | TrainerInitialized) -> None:
+        if isinstance(event, RunStarted):
+            self._start(event)
+        elif isinstance(event, RunEnded):
+            self._end(event)
+        else:
+            self._memory.trainer = True
 
     def _start(self, event: RunStarted) -> None:
         if event.attempt > self._memory.masked_for:

@@ -28,6 +28,7 @@ from bus import (
     SystemMetricsLogged,
     TextLogged,
     TrainEnded,
+    TrainerInitialized,
     encode,
     resend_dead,
     sync_run,
@@ -123,13 +124,17 @@ class TestValues:
             "train_loss": [1.5],
         }
 
-    def test_names_as_transformers_writes_them(self, tmp_path):
-        """Only if asked."""
+    @pytest.mark.parametrize(
+        ("first", "settings"), [([], {"rewrite": True}), ([TrainerInitialized()], {})]
+    )
+    def test_names_as_transformers_writes_them(self, tmp_path, first, settings):
+        """If asked, and under our trainer."""
         events = [
+            *first,
             MetricsLogged(step=1, metrics={"loss": 1.0, "eval_a_loss": 2.0, "test_f1": 3.0}),
             Evaluated(step=1, metrics={"eval_acc": 0.5}),
         ]
-        found = sync(write_run(tmp_path, events), rewrite=True)["scalars"]
+        found = sync(write_run(tmp_path, events), **settings)["scalars"]
 
         assert set(found) == {"train/loss", "eval/a_loss", "test/f1", "eval/acc"}
         assert rewritten("train_runtime") == "train/train_runtime"
