@@ -105,6 +105,7 @@ from bus._inbox import MetricsDraft, OnFull
 from bus._interrupts import deferred_interrupt
 from bus._lifetime import Closable, forget, track
 from bus._live import Body
+from bus._mailbox import MAILBOX_FOLDER, post
 from bus._options import BusOptions, Deliver, Durability
 from bus._plain import (
     is_exact_number,
@@ -122,6 +123,7 @@ from bus._requests import (
     Decision,
     Evaluate,
     Log,
+    Preempt,
     Request,
     Resolution,
     Save,
@@ -216,6 +218,7 @@ _LAZY = {
 
 __all__ = [
     "JOURNAL_FOLDER",
+    "MAILBOX_FOLDER",
     "SCHEMA_VERSION",
     "SINKS",
     "Account",
@@ -289,6 +292,7 @@ __all__ = [
     "ParametersLogged",
     "Predicted",
     "PredictionStepEnded",
+    "Preempt",
     "Promise",
     "PushBegan",
     "Record",
@@ -351,6 +355,7 @@ __all__ = [
     "next_attempt",
     "plain",
     "plain_mapping",
+    "post",
     "register_sink",
     "resend_dead",
     "run_state",

@@ -19,6 +19,7 @@ from bus._inbox import Inbox, MetricsDraft, draft_size
 from bus._interrupts import deferred_interrupt
 from bus._journal import Journal
 from bus._live import UNREAD, Body, LiveLoop
+from bus._mailbox import Mailbox
 from bus._options import BusOptions
 from bus._outlets import Outlets
 from bus._registration import Registrar
@@ -142,6 +143,8 @@ class Bus(Registrar):
                 quota_bytes=self.options.quota_bytes,
             )
             self._outlets.run_dir = journal_folder.parent
+            asks = self.control.request
+            self._writer.mailbox = Mailbox(journal_folder.parent, asks, clear=rank == 0)
             if self.options.durability == "write":
                 self._through = WriteThrough(self._inbox, self._journal, self._writer.encode_draft)
                 self.put_draft = self._through.put_draft

@@ -21,7 +21,7 @@ from bus._event import Event
 from bus._events import DecisionApplied, RequestRefused
 from bus._inbox import Question
 from bus._interrupts import deferred_interrupt
-from bus._requests import Decision, Request, Resolution, Stop, combine
+from bus._requests import Decision, Preempt, Request, Resolution, Stop, combine
 from bus._signal import Signal
 
 log = logging.getLogger("bus")
@@ -145,6 +145,11 @@ class Control:
         """The first stop that took effect, or None."""
         return self._stop
 
+    @property
+    def preemption(self) -> Preempt | None:
+        """The preemption that took effect; None if there was none, or a plain stop before it."""
+        return self._stop if isinstance(self._stop, Preempt) else None
+
     def request(self, request: Request) -> Handle:
         """Ask for something; it takes effect at the training thread's next safe point.
 
@@ -170,6 +175,18 @@ class Control:
             return self._standing
         with deferred_interrupt():  # whoever asked must hear what became of it
             return self._decide(step)
+
+    def tick(self) -> bool:
+        """Whether an evaluation has to be given up; called by the training thread once a batch.
+
+        A preemption is not kept waiting for the end of an evaluation, whatever its deadline: that
+        is often a guess, and what is given up is done again by whoever goes on. It takes effect,
+        like all else that was asked, at the next safe point.
+        """
+        if not self._asked:
+            return self.preemption is not None
+        asked = tuple(self._asked)  # at once, since other threads go on asking
+        return self.preemption is not None or any(isinstance(h.request, Preempt) for h in asked)
 
     def close(self, why: str) -> None:
         """Refuse what is still waiting and everything to come."""

@@ -1,5 +1,6 @@
 """What can be asked of a training loop: typed requests, and what became of them."""
 
+import time
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final, Literal, TypeVar
 
@@ -39,6 +40,23 @@ class Stop(Request):
     """End training after this step; the run's outcome becomes `stopped`."""
 
     type: Literal["stop"] = "stop"
+
+
+class Preempt(Stop):
+    """Give the machine back: save if there is time, and end as `preempted`, to go on elsewhere.
+
+    Attributes:
+        deadline: When the process will be killed, in Unix seconds; None if nobody said.
+        signal: The signal that announced it, such as `SIGTERM`; empty if none did.
+    """
+
+    type: Literal["preempt"] = "preempt"  # type: ignore[assignment]  # each class has its own # pyright: ignore[reportIncompatibleVariableOverride]
+    deadline: FiniteFloat | None = None
+    signal: str = ""
+
+    def seconds_left(self) -> float | None:
+        """Seconds until the deadline, less than 0 when it is over; None if there is none."""
+        return None if self.deadline is None else self.deadline - time.time()
 
 
 class Save(Request):
