@@ -197,7 +197,7 @@ class Saving(Logging):
         """What Transformers has no file for."""
         kept: dict[str, object] = {
             LAST_LOGGED: self._last_logged,
-            LOSSES: self._losses.peek(),
+            LOSSES: self._losses.state(),
             GRAD_NORM: self._grad_norm,
             LEARNING_RATE: self._learning_rate,
         }
