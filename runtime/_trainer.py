@@ -187,10 +187,10 @@ class Trainer(Training):
             self._leave(leaving)
             raise
         except BaseException as error:
-            leaving = self.preempted_by(error) if isinstance(error, Exception) else None
-            if leaving is not None:
-                self._leave(leaving)
-                raise leaving from error
+            instead = self.preempted_by(error) if isinstance(error, Exception) else None
+            if instead is not None:
+                self._leave(instead)
+                raise instead from error
             self._fail(error)
             raise
         finally:
