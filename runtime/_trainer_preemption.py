@@ -89,9 +89,12 @@ class Preemption(Evaluation, Hub):
         save, self._owed = self._owed, None
         if save is None or self.args.eval_strategy == "no":
             return False
+        control, state = self.control, self.state  # whose flags are as they were then
+        control.should_save |= save
+        control.should_training_stop |= state.global_step >= state.max_steps
         self.evaluate_in_training(best=True)
         self.leave_if_preempted()
-        if save or self.control.should_save:
+        if self.control.should_save:
             self.save_checkpoint()
         return True
 

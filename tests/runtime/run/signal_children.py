@@ -1,4 +1,4 @@
-"""Processes that are sent signals: a loop, one that sits in a C call, one with processes of its own.
+"""Processes that are sent signals: a loop, one in a C call, one with processes of its own.
 
 Each says on standard output where it is.
 """
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 import torch
 
@@ -88,7 +89,7 @@ CHILDREN = {"loop": loop, "in_c": in_c, "parents": parents}
 def be(line: str) -> None:
     """Be one of them, in a folder that is gone afterwards unless one is named."""
     name, _, folder = line.partition(" ")
-    sys.stderr = open(os.devnull, "w")  # noqa: PLW1514, SIM115 - for as long as the process lives
+    sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process lives
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if folder:
         CHILDREN[name](folder)

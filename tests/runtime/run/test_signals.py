@@ -1,4 +1,4 @@
-"""Signals become requests, whatever the main thread does, and everything is as before afterwards."""
+"""Signals become requests whatever the main thread does; afterwards all is as before."""
 
 import os
 import signal
