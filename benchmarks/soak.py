@@ -7,8 +7,8 @@
 Kills trainers at random moments in both durability modes, and trainers and delivery processes in
 the middle of delivering to a file, and to a real MLflow server if HOTLOOP_MLFLOW_PYTHON names an
 interpreter with it, and to the stand-in of each tracker; kills and preempts trainings that are
-resumed each time; repeats early stopping, and runs the property tests with many more examples. The log is
-benchmarks/results/soak.md.
+resumed each time; repeats early stopping, and runs the property tests with many more examples. The
+log is benchmarks/results/soak.md.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main() -> int:
         delivery_kills(options.delivery_kills, options.seed + 3, VICTIMS[1]),
         *mlflow_kills(options.mlflow_kills, options.seed + 4),
         training_kills(options.training_kills, options.seed + 6),
-        preemptions(options.preemptions, options.seed + 8),
+        preemptions(options.preemptions, options.seed + 9),
         *tracker_kills(options.tracker_kills, options.seed + 7),
         tests("early stopping, 50 seeded runs", "tests/bus/live", "fifty_seeded", 1),
     ]
