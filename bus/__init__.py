@@ -55,6 +55,7 @@ from bus._errors import (
     DeviceValueError,
     EventDefinitionError,
     LoggingError,
+    RanksError,
     RunNotFoundError,
 )
 from bus._event import SCHEMA_VERSION, Event, Metrics, Text, UnknownEvent, decode, encode
@@ -291,6 +292,7 @@ __all__ = [
     "PredictionStepEnded",
     "Promise",
     "PushBegan",
+    "RanksError",
     "Record",
     "Registrar",
     "RejectedError",
