@@ -104,6 +104,7 @@ from bus._hooks import (
 )
 from bus._inbox import MetricsDraft, OnFull
 from bus._interrupts import deferred_interrupt
+from bus._leases import Leases, RankStore
 from bus._lifetime import Closable, forget, track
 from bus._live import Body
 from bus._options import BusOptions, Deliver, Durability
@@ -267,6 +268,7 @@ __all__ = [
     "JournalReader",
     "JsonObject",
     "LatencyHistogram",
+    "Leases",
     "Level",
     "Log",
     "LoggingError",
@@ -292,6 +294,7 @@ __all__ = [
     "PredictionStepEnded",
     "Promise",
     "PushBegan",
+    "RankStore",
     "RanksError",
     "Record",
     "Registrar",

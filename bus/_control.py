@@ -208,6 +208,18 @@ class Control:
         with deferred_interrupt():  # whoever asked must hear what became of it
             return self._decide(step)
 
+    def tick(self) -> None:
+        """Count a moment between two safe points, once a batch of an evaluation.
+
+        What has been decided is taken notice of, so that ranks keep up with each other, and waits
+        for the next safe point.
+
+        Raises:
+            RanksError: Other ranks cannot be asked, or they are at another step.
+        """
+        if self._leases is not None and not self._leases.passes():
+            self._take_due(self._leases, None)
+
     def close(self, why: str) -> None:
         """Refuse what is still waiting and everything to come."""
         self._closed_because = why
