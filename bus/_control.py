@@ -246,7 +246,7 @@ class Control:
         leases.propose(number, data)
         self._wake()
 
-    def _take_due(self, leases: Leases, step: int) -> None:
+    def _take_due(self, leases: Leases, step: int | None) -> None:
         due = leases.due()
         for each in due:
             ours = self._undecided.pop(each.number, None) if each.rank == leases.rank else None
