@@ -26,7 +26,7 @@ Version: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Parting:
-    """From which size on files are sent in parts, and how large these are, in bytes."""
+    """From which size on files are sent in parts, and how large these are at most, in bytes."""
 
     beyond: int = 50 << 20
     part: int = 16 << 20
@@ -122,8 +122,9 @@ class PartedAssets:
         await self._server.end_parts(under_way.request_id, size, under_way.tags)
 
     def _length(self, size: int) -> int:
-        """Bytes of each part but the last."""
-        return max(self._parting.part, -(-size // _MOST_PARTS))
+        """Bytes of each part but the last: parts are of one size, as its client cuts them."""
+        count = min(-(-size // self._parting.part), _MOST_PARTS)
+        return -(-size // count)
 
 
 def _version(path: Path) -> Version:

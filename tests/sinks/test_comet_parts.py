@@ -68,7 +68,7 @@ class Uploading:
 
 @pytest.fixture
 async def uploading(anyio_backend, storage, folder):
-    """An upload to a stand-in that offers storage, in parts of 400 bytes."""
+    """An upload to a stand-in that offers storage, in parts of at most 400 bytes."""
     del anyio_backend
     with StandIn(storage=storage) as server:
         sink = CometSink(api_key=KEY, url_override=server.url)
@@ -85,7 +85,7 @@ async def test_a_large_file(uploading, storage, folder):
 
     told = {query["fileName"]: query for query, _, _ in uploading.server.experiment.assets.values()}
     assert uploading.weights == (folder / "weights.bin").read_bytes()
-    assert storage.sizes == [400, 400, 200]
+    assert storage.sizes == [334, 334, 332]
     assert (told[WEIGHTS]["groupingName"], told[WEIGHTS]["step"]) == ("best", 3)
     assert len(uploading.server.calls("asset/upload")) == 1
     assert uploading.memory.left_out == {}
@@ -101,7 +101,7 @@ async def test_a_part_that_fails(uploading, storage, folder):
     await uploading()
 
     assert uploading.weights == (folder / "weights.bin").read_bytes()
-    assert storage.sizes == [400, 400, 400, 200, 200]
+    assert storage.sizes == [334, 334, 334, 332, 332]
     assert len(uploading.server.calls("asset/upload-start")) == 1
 
 
@@ -142,7 +142,7 @@ async def test_parts_were_put_together_and_the_answer_was_lost(uploading, storag
     await uploading()
 
     assert uploading.weights == (folder / "weights.bin").read_bytes()
-    assert storage.sizes == [400, 400, 200]
+    assert storage.sizes == [334, 334, 332]
     assert uploading.memory.left_out == {}
 
 
@@ -159,5 +159,5 @@ def test_what_is_larger_than_a_request_may_be(tmp_path, offers):
         found = server.experiment.files()
 
     assert account.complete
-    assert storage.sizes == ([16 << 20] * 3 + [(2 << 20) + 1] if offers else [])
+    assert storage.sizes == ([13_107_201] * 3 + [13_107_198] if offers else [])
     assert found.keys() == ({"large.bin"} if offers else set())
