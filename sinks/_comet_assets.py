@@ -75,7 +75,7 @@ class Assets:
         files = await in_thread(_files, source)
         if not files and not upload.may_be_gone:
             _leave_out(memory, f"{source} is gone", "gone before it could be uploaded")
-        skip = memory.done_of(upload.place)
+        skip = memory.partly.get(upload.place, 0)
         for count, (path, inner) in enumerate(files, start=1):
             if count > skip:
                 # A model's name is its group's; its files are named as they are here.
