@@ -13,6 +13,7 @@ from bus import (
     BatchLimits,
     DeliveryError,
     Event,
+    HeldBackError,
     MisconfiguredError,
     Outcome,
     Promise,
@@ -164,7 +165,8 @@ class CometSink(HttpSink):
                     await progress.acknowledge(memory, count)
         if sender.held:
             self._throttled = True
-            raise min(sender.held.values(), key=lambda error: error.retry_after or 0.0)
+            first = min(sender.held.values(), key=lambda error: error.retry_after or 0.0)
+            raise HeldBackError(str(first), retry_after=first.retry_after) from first
         self._caught_up = self._throttled
         memory.partly, memory.ahead = {}, {}
         return memory.state()

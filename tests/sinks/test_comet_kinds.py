@@ -2,6 +2,7 @@
 
 import pytest
 
+import runtime
 from bus import (
     ArtifactReady,
     ConsoleLineLogged,
@@ -9,9 +10,10 @@ from bus import (
     ParametersLogged,
     SummaryLogged,
 )
-from tests.servers.comet import Refused, StandIn
-from tests.servers.comet_runs import deliver
+from tests.servers.comet import KEY, Refused, StandIn
+from tests.servers.comet_runs import SmallBatches, deliver
 from tests.servers.journals import write_attempt
+from tests.waiting import eventually
 
 METRIC = "batch/logger/experiment/metric"
 PARAMETER = "batch/logger/experiment/parameter"
@@ -89,6 +91,25 @@ def test_the_others_go_on(server, tmp_path, kind):
     assert sum(len(body["values"]) for body in server.calls(PARAMETER)) <= 9 + 1
     assert sum(len(body["outputLines"]) for body in server.calls(OUTPUT)) <= 9 + 1
     assert len(server.calls(ASSET)) == 9
+
+
+def test_later_batches_go_on_too(server, tmp_path):
+    """Lines that are logged while metrics wait arrive; the points come once Comet takes them."""
+    server.faults[METRIC].append(later(3600))
+    sink = SmallBatches(api_key=KEY, url_override=server.url)
+    with runtime.Run(name="waits", dir=tmp_path, sinks=[sink]) as run:
+        for step in range(30):
+            run.log({"loss": 1.0}, step=step)
+        eventually(lambda: server.calls(METRIC))
+        for n in range(3):
+            run.publish(ConsoleLineLogged(text=f"line {n}"))
+            eventually(lambda n=n: len(server.experiment.lines) == n + 1)
+        assert server.experiment.points == []
+    account = deliver(run.dir, server)
+
+    assert account.complete
+    assert server.experiment.series("loss") == [(step, 1.0) for step in range(30)]
+    assert server.experiment.lines == {n: (f"line {n}\n", False) for n in range(3)}
 
 
 def test_a_kind_keeps_its_order(server, tmp_path):
