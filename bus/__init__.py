@@ -155,6 +155,7 @@ if TYPE_CHECKING:
     from bus._failures import (
         Backoff,
         DeliveryError,
+        HeldBackError,
         MisconfiguredError,
         RejectedError,
         Response,
@@ -188,6 +189,7 @@ _LAZY = {
     "list_cursors": "bus._cursor",
     "Backoff": "bus._failures",
     "DeliveryError": "bus._failures",
+    "HeldBackError": "bus._failures",
     "MisconfiguredError": "bus._failures",
     "RejectedError": "bus._failures",
     "Response": "bus._failures",
@@ -264,6 +266,7 @@ __all__ = [
     "FolderHold",
     "Gap",
     "Handle",
+    "HeldBackError",
     "HistogramLogged",
     "JournalReader",
     "JsonObject",
