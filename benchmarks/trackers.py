@@ -43,9 +43,10 @@ differs. Nothing was sent to a hosted service. The clients are told to capture n
 themselves.
 
 DagsHub and Azure ML are logged to with MLflow's client ({mlflow}). For DagsHub it is used after
-`dagshub.init`, as it comes and with `synchronous=False` (*async*), as Transformers' callback does if
-asked; for Azure ML with the workspace's plugin, as in a job and over TLS, which ours speaks there
-too. That plugin's *async* is a request of its own, whose answer by a workspace is not known here.
+`dagshub.init`, as it comes and with `synchronous=False` (*async*), as Transformers' callback does
+if asked; for Azure ML with the workspace's plugin, as in a job and over TLS, which ours speaks
+there too. That plugin's *async* is a request of its own, whose answer by a workspace is not known
+here.
 
 *log* is what logging holds up a step for, over all rounds; *open* and *close* what the run's begin
 and end take, until the server has everything. *Requests* and *kB* (of bodies, as sent) are all of a
@@ -87,22 +88,21 @@ class Counted:
 def measure(service: str, who: str, steps: int, seconds: float) -> Cost | None:
     """Let one of them log, in a process and a home of its own; None if that does not end."""
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        server, given = SERVERS[service](Path(folder))
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        SERVERS[service](Path(folder)) as (server, given),
+    ):
         counted = Counted(server)
-        with (
-            server,
-            subprocess.Popen(  # noqa: S603 - our own words
-                # Without -P this folder's names would hide the packages of those names.
-                [sys.executable, "-P", str(CASE), service, who, str(steps), str(seconds), folder],
-                cwd=folder,
-                env={**kept, "HOME": folder, "PYTHONWARNINGS": "ignore", **given},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
-            ) as process,
-        ):
+        with subprocess.Popen(  # noqa: S603 - our own words
+            # Without -P this folder's names would hide the packages of those names.
+            [sys.executable, "-P", str(CASE), service, who, str(steps), str(seconds), folder],
+            cwd=folder,
+            env={**kept, "HOME": folder, "PYTHONWARNINGS": "ignore", **given},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
             try:
                 output, errors = process.communicate(timeout=seconds + PATIENCE)
             except subprocess.TimeoutExpired:
