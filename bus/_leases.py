@@ -341,7 +341,7 @@ class Leases:
 
     def _set_limit(self) -> None:
         first = self._decided[0].tick if self._decided else self._word.granted
-        self._limit = min(first, self._word.granted)
+        self._limit = 0 if self._word.failed else min(first, self._word.granted)
 
 
 class _Pace:

@@ -11,6 +11,7 @@ from bus._control import Control
 from bus._deciders import Decider
 from bus._event import Event
 from bus._live import Body
+from bus._options import Ranks
 from bus._requests import Request
 from bus._subscription import (
     EventStream,
@@ -18,7 +19,6 @@ from bus._subscription import (
     Filter,
     OnError,
     Overflow,
-    Ranks,
     Subscription,
 )
 

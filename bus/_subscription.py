@@ -12,12 +12,12 @@ from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, cast, get_a
 
 from bus._errors import BusError
 from bus._event import Event
+from bus._options import Ranks
 from bus._statistics import SubscriberStatistics
 
 EventT = TypeVar("EventT", bound=Event)
 EventT_co = TypeVar("EventT_co", bound=Event, covariant=True)
 Overflow: TypeAlias = Literal["drop_oldest", "drop_newest", "latest"]
-Ranks: TypeAlias = Literal["zero", "all"]
 OnError: TypeAlias = Literal["restart", "retire"]
 When: TypeAlias = Callable[[Any], bool]
 

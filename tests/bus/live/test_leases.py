@@ -165,8 +165,10 @@ def test_a_rank_that_fails(ranks):
     walk(ranks[0], 5)
     assert ranks[1].fail("ValueError: no") == "rank 1: ValueError: no"
     assert ranks[2].fail("the connection was closed") == "rank 1: ValueError: no"
+    ranks[0].propose(1, "save")
+    ranks[0].extend()
     with pytest.raises(RanksError, match="rank 1: ValueError: no"):
-        walk(ranks[0], 1000)
+        walk(ranks[0], 1)
 
 
 def test_telling(ranks):

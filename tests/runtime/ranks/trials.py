@@ -6,8 +6,6 @@
 import json
 import os
 import random
-import socket
-import subprocess
 import sys
 import threading
 import time
@@ -18,8 +16,8 @@ import torch.distributed
 
 from bus import Evaluate, Handle, Log, Request, Save, SetLearningRate, Stop
 from runtime import Run
+from tests.runtime.ranks.launching import launch
 
-ROOT = Path(__file__).resolve().parents[3]
 KINDS = ("stop", "save", "evaluate", "log", "set_learning_rate")
 
 
@@ -44,40 +42,8 @@ class Trials:
 
 def run_trials(folder: Path, *, size: int, count: int, seed: int, timeout: float) -> Trials:
     """Start `size` ranks, have them make `count` trials, and compare what each of them did."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(size),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, __file__, str(folder), str(count), str(seed)]
-    ranks = [
-        subprocess.Popen(  # noqa: S603 - this very file
-            command,
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(size)
-    ]
-    deadline = time.monotonic() + timeout
-    failures = []
-    for rank, process in enumerate(ranks):
-        try:
-            _, errors = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            for each in ranks:
-                each.kill()
-            _, errors = process.communicate()
-            failures.append(f"rank {rank} hung: {errors[-2000:]}")
-        else:
-            if process.returncode:
-                failures.append(f"rank {rank} failed: {errors[-2000:]}")
+    ended = launch(__file__, folder, count, seed, size=size, timeout=timeout)
+    failures = [f"rank {each.rank}: {each}" for each in ended if each.code != 0]
     return compared(folder, size, failures)
 
 
