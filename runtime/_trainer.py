@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from bus import Account, Outcome, SubscriberFailed, TrainerInitialized
+from runtime._agreed_flags import AgreedFlags
 from runtime._arguments import TrainingArguments
 from runtime._callback_handler import DEFAULT_CALLBACKS, CallbackHandler
 from runtime._callbacks import TrainerCallback
@@ -131,6 +132,10 @@ class Trainer(Training):
         self._owns_run, self._given_sinks = run is None, sinks
         self._run = run if run is not None else self._plan_run()
         self._checkpoints = self._make_checkpoints()
+        if self.args.world_size > 1:
+            self.callback_handler.agreed = AgreedFlags(
+                lambda asked: self.run.control.request(asked)
+            )
         self.call_hook("on_init_end")
         self._announce_init()
 
