@@ -1,28 +1,30 @@
-"""Trains 25 steps under Transformers' trainer or ours, reporting to DagsHub.
+"""Trains 25 steps under Transformers' trainer or ours, reporting to one service.
 
-Usage: `python -m tests.vendors.dagshub_trainer transformers|hotloop PACKAGES OUTPUT`; PACKAGES is
-the folder in which the clients of DagsHub and MLflow are installed.
+Usage: `python -m tests.vendors.reporting_trainer transformers|hotloop SERVICE PACKAGES OUTPUT`;
+PACKAGES is the folder in which the service's clients are installed.
 """
 
 import importlib
 import sys
 
-sys.path.append(sys.argv[2])  # last, so that everything else stays the interpreter's own
+sys.path.append(sys.argv[3])  # last, so that everything else stays the interpreter's own
 
 from bus import register_sink
 from tests.vendors.trainer_parts import make_dataset, make_model
 
 LIBRARIES = {"transformers": "transformers", "hotloop": "runtime"}
+SINKS = {"dagshub": "sinks.dagshub:DagsHubSink", "azure_ml": "sinks.azureml:AzureMLSink"}
 
 
 def main():
     """The same script for both."""
     library = importlib.import_module(LIBRARIES[sys.argv[1]])
-    register_sink("dagshub", "sinks.dagshub:DagsHubSink")
+    service = sys.argv[2]
+    register_sink(service, SINKS[service])
     arguments = library.TrainingArguments(
-        output_dir=sys.argv[3],
+        output_dir=sys.argv[4],
         run_name="hf",
-        report_to=["dagshub"],
+        report_to=[service],
         max_steps=25,
         logging_steps=5,
         save_steps=10,
@@ -42,6 +44,8 @@ def main():
     trainer.train()
     if hasattr(trainer, "close"):
         trainer.close()
+    elif service == "azure_ml":  # its callback leaves what its client has queued
+        importlib.import_module("azureml.core.run").Run.get_context().flush()
 
 
 if __name__ == "__main__":
