@@ -10,15 +10,14 @@ import sys
 sys.path.append(sys.argv[3])  # last, so that everything else stays the interpreter's own
 
 from bus import register_sink
-from tests.vendors.trainer_parts import make_dataset, make_model
+from tests.vendors.trainer_parts import import_library, make_dataset, make_model
 
-LIBRARIES = {"transformers": "transformers", "hotloop": "runtime"}
 SINKS = {"dagshub": "sinks.dagshub:DagsHubSink", "azure_ml": "sinks.azureml:AzureMLSink"}
 
 
 def main():
     """The same script for both."""
-    library = importlib.import_module(LIBRARIES[sys.argv[1]])
+    library = import_library(sys.argv[1])
     service = sys.argv[2]
     register_sink(service, SINKS[service])
     arguments = library.TrainingArguments(
