@@ -135,8 +135,12 @@ def row(service: str, who: str, costs: list[Cost], points: int) -> list[str]:
 
 def spread(costs: list[Cost]) -> list[str]:
     """What the second of two blocks of one kind costs of the first: log's median, and CPU."""
-    found = []
-    for value in (lambda each: statistics.median(each.log), lambda each: each.own):
+    found: list[str] = []
+    measures: tuple[Callable[[Cost], float], ...] = (
+        lambda each: statistics.median(each.log),
+        lambda each: each.own,
+    )
+    for value in measures:
         ratios = [value(b) / value(a) for a, b in zip(costs[::2], costs[1::2], strict=True)]
         found.append(f"{min(ratios):.2f} to {max(ratios):.2f}")
     return found
