@@ -1,6 +1,6 @@
 """Stand-ins for the trackers' servers, and the environments in which clients find them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -16,27 +16,27 @@ QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 @contextmanager
-def _none(_folder: Path) -> Iterator[Served]:
+def _none(_folder: Path) -> Generator[Served, None, None]:
     """A server that nobody is told of."""
     with wandb.StandIn() as server:
         yield server, {}
 
 
 @contextmanager
-def _wandb(_folder: Path) -> Iterator[Served]:
+def _wandb(_folder: Path) -> Generator[Served, None, None]:
     with wandb.StandIn() as server:
         yield server, {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": wandb.KEY}
 
 
 @contextmanager
-def _comet(_folder: Path) -> Iterator[Served]:
+def _comet(_folder: Path) -> Generator[Served, None, None]:
     with comet.StandIn() as server:
         address = {"COMET_URL_OVERRIDE": f"{server.url}/clientlib/"}
         yield server, {"COMET_API_KEY": comet.KEY, **address}
 
 
 @contextmanager
-def _neptune(_folder: Path) -> Iterator[Served]:
+def _neptune(_folder: Path) -> Generator[Served, None, None]:
     with neptune.StandIn() as server:
         # It speaks no TLS, which Neptune's client would ask for.
         given = {"NEPTUNE_PROJECT": "team/demo", "OAUTHLIB_INSECURE_TRANSPORT": "1"}
@@ -44,7 +44,7 @@ def _neptune(_folder: Path) -> Iterator[Served]:
 
 
 @contextmanager
-def _clearml(_folder: Path) -> Iterator[Served]:
+def _clearml(_folder: Path) -> Generator[Served, None, None]:
     with clearml.StandIn() as server:
         server.token = token()  # its client reads it
         keys = {"CLEARML_API_ACCESS_KEY": "FAKE", "CLEARML_API_SECRET_KEY": "FAKE"}
@@ -53,7 +53,7 @@ def _clearml(_folder: Path) -> Iterator[Served]:
 
 
 @contextmanager
-def _dagshub(_folder: Path) -> Iterator[Served]:
+def _dagshub(_folder: Path) -> Generator[Served, None, None]:
     with dagshub.StandIn() as server:
         given = {
             "DAGSHUB_CLIENT_HOST": server.url,
@@ -67,7 +67,7 @@ def _dagshub(_folder: Path) -> Iterator[Served]:
 
 
 @contextmanager
-def _azure_ml(folder: Path) -> Iterator[Served]:
+def _azure_ml(folder: Path) -> Generator[Served, None, None]:
     """A workspace, which its client wants behind TLS, and the environment of a job there."""
     server = azureml.StandIn()
     certificate = str(self_signed(folder))

@@ -1,7 +1,7 @@
 """What delivering metrics costs, in time, requests and bytes: our sinks and the real clients.
 
-Run it as `make bench-trackers`, or as `python benchmarks/trackers.py [--quick] [--only NAME]` with
-an interpreter that has hotloop and the clients; it writes `results/trackers.md`.
+Run it as `make bench-trackers`, or as `python benchmarks/trackers.py [--quick] [--only NAME ...]`
+with an interpreter that has hotloop and the clients; it writes `results/trackers.md`.
 """
 
 import argparse
@@ -39,8 +39,7 @@ METHOD = """\
 take turns, ours before and after each client. Each is a process of its own with torch loaded, on
 the CPU, against a server of its own in the measuring process on the same machine: the strict
 stand-in of the tests, which takes what the real clients were recorded to send and nothing that
-differs. Nothing was sent to a hosted service. The clients are told to capture nothing by
-themselves.
+differs; no hosted service took part. The clients are told to capture nothing by themselves.
 
 DagsHub and Azure ML are logged to with MLflow's client ({mlflow}). For DagsHub it is used after
 `dagshub.init`, as it comes and with `synchronous=False` (*async*), as Transformers' callback does
@@ -136,8 +135,12 @@ def row(service: str, who: str, costs: list[Cost], points: int) -> list[str]:
 
 def spread(costs: list[Cost]) -> list[str]:
     """What the second of two blocks of one kind costs of the first: log's median, and CPU."""
-    found = []
-    for value in (lambda each: statistics.median(each.log), lambda each: each.own):
+    found: list[str] = []
+    measures: tuple[Callable[[Cost], float], ...] = (
+        lambda each: statistics.median(each.log),
+        lambda each: each.own,
+    )
+    for value in measures:
         ratios = [value(b) / value(a) for a, b in zip(costs[::2], costs[1::2], strict=True)]
         found.append(f"{min(ratios):.2f} to {max(ratios):.2f}")
     return found

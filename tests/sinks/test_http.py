@@ -339,6 +339,7 @@ class TestNames:
         await sink.release()
 
     @pytest.mark.slow
+    @pytest.mark.timeout(60)
     async def test_a_look_up_that_hangs_does_not_hold_up_the_exit(self, tmp_path):
         """A process ends while a look-up has not returned, nor ever will."""
         program = tmp_path / "program.py"
