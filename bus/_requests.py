@@ -135,10 +135,11 @@ def parse_request(data: object) -> Request:
     Raises:
         ValueError: This process defines no request of its type, or the fields are not valid.
     """
-    name = cast("dict[str, object]", data).get("type") if isinstance(data, dict) else None
+    fields = cast("dict[str, object]", data) if isinstance(data, dict) else {}
+    name = fields.get("type")
     kind = REQUEST_TYPES.get(name) if isinstance(name, str) else None
     if kind is None or not issubclass(kind, Request):
-        raise ValueError(f"it holds no request that this process knows: {str(cast("object", data))[:80]!r}")
+        raise ValueError(f"it holds no request that this process knows: {data!r:.80}")
     return kind.model_validate(data)
 
 
