@@ -15,9 +15,9 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
-from bus._requests import REQUEST_TYPES, Request
+from bus._requests import Request, parse_request
 
 log = logging.getLogger("bus")
 
@@ -142,9 +142,4 @@ def _read(file: Path) -> Request:
         os.close(handle)
     if len(data) > _BYTES:
         raise ValueError(f"it is larger than {_BYTES} bytes")
-    found: object = json.loads(data)
-    kind = cast("dict[str, object]", found).get("type") if isinstance(found, dict) else None
-    known = REQUEST_TYPES.get(kind) if isinstance(kind, str) else None
-    if known is None or not issubclass(known, Request):
-        raise ValueError(f"it holds no request that this process knows: {data[:80]!r}")
-    return known.model_validate(found)
+    return parse_request(json.loads(data))

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Final, Literal, TypeVar
+from typing import Annotated, ClassVar, Final, Literal, TypeVar, cast
 
 from annotated_types import Gt
 from pydantic import ConfigDict, FiniteFloat
@@ -128,6 +128,20 @@ def combine(requests: tuple[Request, ...], *, stopped: bool) -> Decision:
         learning_rate=rates[-1] if rates else None,
         requests=requests,
     )
+
+
+def parse_request(data: object) -> Request:
+    """Make the request again of its JSON form.
+
+    Raises:
+        ValueError: This process defines no request of its type, or the fields are not valid.
+    """
+    fields = cast("dict[str, object]", data) if isinstance(data, dict) else {}
+    name = fields.get("type")
+    kind = REQUEST_TYPES.get(name) if isinstance(name, str) else None
+    if kind is None or not issubclass(kind, Request):
+        raise ValueError(f"it holds no request that this process knows: {data!r:.80}")
+    return kind.model_validate(data)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from runtime._resume import Resumed
 from runtime._rng import RngState
 from runtime._trainer_evaluation import Evaluation
 from runtime._trainer_hub import Hub
+from runtime._world import World
 
 log = logging.getLogger("runtime")
 
@@ -104,7 +105,8 @@ class Preemption(Evaluation, Hub):
         A signal to all processes of a job ends the workers that load data, and that fails in the
         loop; what such a step has left behind is not fit to be saved.
         """
-        self.apply_requests()
+        if World.here().alone:  # other ranks may not come to a safe point now
+            self.apply_requests()
         request = self.run.control.preemption
         if request is None:
             return None
