@@ -18,6 +18,7 @@ from runtime._destinations import choose_sinks
 from runtime._metrics import error_text
 from runtime._optimizer_checks import checked_pair
 from runtime._outputs import TrainOutput
+from runtime._process_group import ProcessGroup
 from runtime._progress_callbacks import PrinterCallback, ProgressCallback
 from runtime._run import Run
 from runtime._schedules import Scheduler
@@ -102,11 +103,13 @@ class Trainer(Training):
     ) -> None:
         args = checked_arguments(args)
         self.args: TrainingArguments = args
+        self._group = ProcessGroup(args)
         self.device: torch.device = args.device
         prepare_process(args)
         self.model_init = model_init
         self.model: torch.nn.Module = self._first_model(model)
         self.model_wrapped: torch.nn.Module = self.model
+        self._model_evaluated: torch.nn.Module = self.model
         self.train_dataset: Any = train_dataset
         self.eval_dataset: Any = eval_dataset
         self.processing_class = processing_class
@@ -124,13 +127,17 @@ class Trainer(Training):
         self.is_in_train: bool = False
         self._train_batch_size = args.train_batch_size
         self.control: TrainerControl = TrainerControl()
-        self.state: TrainerState = TrainerState()
+        self.state: TrainerState = TrainerState(
+            is_world_process_zero=self.is_world_process_zero(),
+            is_local_process_zero=self.is_local_process_zero(),
+        )
         self._eval_loaders = {}
         self._start_counting(None)
         self.callback_handler: CallbackHandler = self._make_handler(callbacks)
         self._owns_run, self._given_sinks = run is None, sinks
         self._run = run if run is not None else self._plan_run()
         self._checkpoints = self._make_checkpoints()
+        self._rank_states = self._make_rank_states()
         self.call_hook("on_init_end")
         self._announce_init()
 
@@ -211,10 +218,11 @@ class Trainer(Training):
         """
         self.finish_pushes()
         self._checkpoints.close()
-        if not self._owns_run:
-            return None
-        account = self._run.close(outcome)
-        self._forget_uploaded()
+        account = None
+        if self._owns_run:
+            account = self._run.close(outcome)
+            self._forget_uploaded()
+        self._group.leave()
         return account
 
     def __enter__(self) -> Self:
@@ -231,6 +239,7 @@ class Trainer(Training):
             self._checkpoints.close()
             self._run.close(error=error)
             self._forget_uploaded()
+            self._group.leave()
         else:
             self.close()
 
@@ -288,10 +297,13 @@ class Trainer(Training):
         args, output = self.args, self.output_dir
         chosen = [*choose_sinks(args.report_to), *choose_sinks(self._given_sinks)]
         check_sinks(chosen)
+        parent, rank = (output / "runs").absolute(), self._group.world.rank
+        if rank:  # the first process delivers; the others journal what they do themselves
+            parent, chosen = parent / f"rank{rank}", []
         return TrainerRun(
             args.run_name or output.resolve().name or "run",
             project=args.project,
-            dir=(output / "runs").absolute(),
+            dir=parent,
             config=run_settings(self.model, args),
             sinks=chosen,
         )
@@ -309,6 +321,8 @@ class Trainer(Training):
             self._run = self._plan_run()
             self._announce_init()
         if isinstance(self._run, TrainerRun):
-            folder = run_of(checkpoint, self._run.parent) if checkpoint is not None else None
+            first = not self._group.world.rank
+            known = checkpoint is not None and first
+            folder = run_of(checkpoint, self._run.parent) if known else None
             step = read_state(checkpoint).global_step if checkpoint is not None else None
             self._run.begin(folder, step if folder is not None else None)

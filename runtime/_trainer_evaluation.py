@@ -95,7 +95,9 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         )
         self.callback_handler.eval_dataloader = dataloader
         self._cast_for_evaluation()
-        model = self.model_wrapped if self.is_in_train else self.model
+        model = self._model_evaluated if self.is_in_train else self.model
+        if self.args.ddp_broadcast_buffers is not False:  # each process has moved its own
+            self._group.spread(model.buffers())
         model.eval()
         options = EvaluationOptions(
             batch_size=args.eval_batch_size,
@@ -115,6 +117,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
             compute_metrics=compute,
             preprocess_logits=self.preprocess_logits_for_metrics,
             after_batch=self._after_prediction_step,
+            together=None if self._group.alone else self._group,
         )
         return loop.run(dataloader)
 
@@ -134,7 +137,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         context = self.compute_loss_context_manager
 
         def compute_loss(batch: Batch) -> tuple[torch.Tensor, Any]:
-            items = self.count_items([batch])
+            items = self._count_own_items([batch])
             with context():
                 loss, outputs = self.compute_loss(
                     model, batch, return_outputs=True, num_items_in_batch=items
@@ -203,6 +206,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
             metric_key_prefix=prefix,
         )
         metrics = self._timed(output, prefix, started)
+        self._add_up_tokens()
         self.log(metrics)
         metrics["epoch"] = self.state.epoch
         self.call_hook("on_evaluate", metrics=metrics)
@@ -212,7 +216,8 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
     def _timed(self, output: EvalLoopOutput, prefix: str, started: float) -> dict[str, float]:
         metrics = dict(output.metrics or {})
         samples = output.num_samples or 0
-        steps = math.ceil(samples / self.args.eval_batch_size)
+        whole = self.args.eval_batch_size * self._group.world.size
+        steps = math.ceil(samples / whole)
         metrics |= speed_metrics(prefix, started, num_samples=samples, num_steps=steps)
         return metrics
 
