@@ -212,7 +212,8 @@ class EvaluationLoop:
 
     def _take_all(self, together: Together, seen: int) -> int:
         """Keep what all processes have; returns how many samples they have seen."""
-        kinds = (self._predictions, self._labels, self._inputs, self._losses)
+        kinds: list[Collected | CollectedLosses]
+        kinds = [self._predictions, self._labels, self._inputs, self._losses]
         own = [kind.own() for kind in kinds]
         everybody = together.collected((own, seen))
         for index, kind in enumerate(kinds):

@@ -149,7 +149,7 @@ def joined_tensors(parts: Sequence[Any], what: str, device: torch.device) -> Any
 
 def _to_tensors(values: Any, device: torch.device) -> Any:  # noqa: ANN401 - nested arrays
     if isinstance(values, np.ndarray):
-        return torch.from_numpy(cast("Any", values)).to(device)
+        return torch.as_tensor(cast("Any", values), device=device)
     if isinstance(values, Mapping):
         named = cast("Mapping[str, Any]", values)
         return {name: _to_tensors(value, device) for name, value in named.items()}

@@ -91,7 +91,8 @@ def build_loader(
             ending = "dropped" if options.drop_last else ending
             batches = RankBatches(order, batch_size, world, ending=ending, seed=seed or 0)
         else:
-            dataset = RankStream(dataset, batch_size, world, ending=ending)
+            stream = cast("IterableDataset[Any]", dataset)
+            dataset = RankStream(stream, batch_size, world, ending=ending)
     return DataLoader(
         cast("Dataset[Any]", dataset),
         batch_size=1 if batches is not None else batch_size,  # torch's word for: as it comes

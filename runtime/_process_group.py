@@ -8,6 +8,7 @@ Methods named in "Together" are collectives: every process calls them equally of
 order. `sum` and `mean` are enqueued on the device and waited for by nobody; the others wait.
 """
 
+import itertools
 import os
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 import torch
 import torch.distributed as dist
 
+from runtime._rank_states import Store
 from runtime._world import World
 
 if TYPE_CHECKING:
@@ -25,6 +27,14 @@ ValueT = TypeVar("ValueT")
 
 _LAUNCHED: Final = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What a launcher sets beside WORLD_SIZE."""
+
+_torch: Final[Any] = dist
+"""For what torch leaves without types, or does not export to type checkers."""
+
+_launcher: Final[list[Any]] = []
+"""Its store, once there is a connection; kept, for the first process may be who serves it."""
+
+_groups: Final = itertools.count()
 
 
 class ProcessGroup:
@@ -76,7 +86,7 @@ class ProcessGroup:
             return tensor
         self._enter()
         total = tensor.detach().to(self.device, copy=True)
-        dist.all_reduce(total)
+        _torch.all_reduce(total)
         return total
 
     def mean(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -90,14 +100,14 @@ class ProcessGroup:
         self._enter()
         with torch.no_grad():
             for tensor in tensors:
-                dist.broadcast(tensor.detach(), src=0)
+                _torch.broadcast(tensor.detach(), src=0)
 
     def said_by_first(self, value: ValueT) -> ValueT:
         """What the first process has; waits for it."""
         if self.alone:
             return value
         values: list[Any] = [value]
-        dist.broadcast_object_list(values, src=0, group=self._for_objects())  # pyright: ignore[reportUnknownMemberType] - torch
+        _torch.broadcast_object_list(values, src=0, group=self._for_objects())
         return cast("ValueT", values[0])
 
     def collected(self, value: ValueT) -> list[ValueT]:
@@ -105,7 +115,7 @@ class ProcessGroup:
         if self.alone:
             return [value]
         values: list[Any] = [None] * self.world.size
-        dist.all_gather_object(values, value, group=self._for_objects())  # pyright: ignore[reportUnknownMemberType] - torch
+        _torch.all_gather_object(values, value, group=self._for_objects())
         return values
 
     def _for_objects(self) -> dist.ProcessGroup | None:
@@ -113,17 +123,17 @@ class ProcessGroup:
         self._enter()
         if self._host is None and dist.get_backend() != "gloo":
             timeout = timedelta(seconds=self._args.ddp_timeout)
-            self._host = dist.new_group(backend="gloo", timeout=timeout)
+            self._host = _torch.new_group(backend="gloo", timeout=timeout)
         return self._host
 
     # Alone.
 
-    def store(self) -> dist.Store:
+    def store(self) -> Store:
         """A connection of one's own to the store that all processes share."""
         self._enter()
-        shared = dist.distributed_c10d._get_default_store()  # noqa: SLF001 - there is no other way to it # pyright: ignore[reportPrivateUsage]
+        shared = _torch.distributed_c10d._get_default_store()  # noqa: SLF001 - no other way leads to it
         # A connection serves one thread at a time, and a wait on it would hold up torch itself.
-        return shared.clone()
+        return cast("Store", shared.clone())
 
     def _enter(self) -> None:
         if self._inside or self.alone:
@@ -132,13 +142,28 @@ class ProcessGroup:
             torch.cuda.set_device(self.device)
         if not dist.is_initialized():
             _check_launch(os.environ, self.world, self.device)
-            dist.init_process_group(
+            _make_group(
                 self._args.ddp_backend or ("nccl" if self.device.type == "cuda" else "gloo"),
-                timeout=timedelta(seconds=self._args.ddp_timeout),
+                self.world,
+                timedelta(seconds=self._args.ddp_timeout),
             )
             ProcessGroup._made = True
         self._inside = True
         ProcessGroup._members += 1
+
+
+def _make_group(backend: str, world: World, timeout: timedelta) -> None:
+    """Make the process group, on a part of the launcher's store that no other has used.
+
+    A group made anew would otherwise read the addresses that the one before left there, and wait
+    for them.
+    """
+    if not _launcher:
+        _launcher.append(next(iter(_torch.rendezvous("env://", timeout=timeout)))[0])
+    store = _torch.PrefixStore(f"hotloop/group{next(_groups)}", _launcher[0])
+    dist.init_process_group(
+        backend, store=store, rank=world.rank, world_size=world.size, timeout=timeout
+    )
 
 
 def _check_launch(environment: Mapping[str, str], world: World, device: torch.device) -> None:

@@ -66,7 +66,7 @@ class RankBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         whole = self._world.size * self.batch_size
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType] - torch
             torch.default_generator.manual_seed((self._seed + self._epoch) % _SEEDS)
             order = iter(self.sampler)
             first = list(islice(order, whole))  # samplers draw no later than here
@@ -126,7 +126,7 @@ class RankStream(IterableDataset[Any]):
             yield from _share(part, self._batch_size, self._world)
 
     def _state_dict(self) -> Mapping[str, Any]:
-        return cast("Any", self.dataset).state_dict()
+        return cast("Mapping[str, Any]", cast("Any", self.dataset).state_dict())
 
     def _load_state_dict(self, state: Mapping[str, Any]) -> None:
         cast("Any", self.dataset).load_state_dict(state)

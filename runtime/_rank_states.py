@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 import torch.distributed as dist
@@ -43,6 +43,20 @@ class RankStateError(OSError):
             "own log says why, if it is still there"
         )
         self.rank = rank
+
+
+class Store(Protocol):
+    """What is used of a store of torch, such as `torch.distributed.TCPStore`."""
+
+    def set(self, key: str, value: bytes, /) -> object: ...
+
+    def get(self, key: str, /) -> bytes: ...
+
+    def add(self, key: str, amount: int, /) -> int: ...
+
+    def delete_key(self, key: str, /) -> bool: ...
+
+    def set_timeout(self, timeout: timedelta, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +96,7 @@ class RankStates:
     """
 
     def __init__(
-        self, store: dist.Store, rank: int, size: int, *, writers: int, patience: float
+        self, store: Store, rank: int, size: int, *, writers: int, patience: float
     ) -> None:
         self._store = store
         self._rank = rank

@@ -321,8 +321,8 @@ class Trainer(Training):
             self._run = self._plan_run()
             self._announce_init()
         if isinstance(self._run, TrainerRun):
-            first = not self._group.world.rank
-            known = checkpoint is not None and first
-            folder = run_of(checkpoint, self._run.parent) if known else None
+            folder = None
+            if checkpoint is not None and self.is_world_process_zero():
+                folder = run_of(checkpoint, self._run.parent)
             step = read_state(checkpoint).global_step if checkpoint is not None else None
             self._run.begin(folder, step if folder is not None else None)

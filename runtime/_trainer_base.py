@@ -99,6 +99,14 @@ class TrainerBase:
         """Where checkpoints go."""
         return Path(self.args.output_dir or "trainer_output").expanduser()
 
+    def is_world_process_zero(self) -> bool:
+        """Whether this is the first process of all."""
+        return self._group.world.rank == 0
+
+    def is_local_process_zero(self) -> bool:
+        """Whether this is the first process of its machine."""
+        return self._group.world.local_rank == 0
+
     def call_hook(self, name: str, **more: object) -> None:
         """Call a hook of all callbacks and keep the control they return."""
         hook = getattr(self.callback_handler, name)

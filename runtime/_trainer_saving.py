@@ -218,7 +218,7 @@ class Saving(Logging):
 
     def _own_state(self) -> RankState:
         """What this process keeps for itself, where several train."""
-        own = {LOSSES: self._losses.peek()}
+        own: dict[str, object] = {LOSSES: self._losses.peek()}
         if self._feed is not None:
             own[DATA] = self._feed.state_dict()
         kept = copy_tree("loop", own, lambda _, tensor: tensor.clone())
@@ -281,9 +281,7 @@ class Saving(Logging):
             batches=feed.batches,
         )
 
-    def _checkpoint_extras(
-        self, states: Callable[[Path], None] | None
-    ) -> Callable[[Path], None]:
+    def _checkpoint_extras(self, states: Callable[[Path], None] | None) -> Callable[[Path], None]:
         pretrained = pretrained_files(self.model, self.processing_class)
         run, attempt, output_dir = self.run.dir, self.run.attempt, self.output_dir
 

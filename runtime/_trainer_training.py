@@ -208,14 +208,6 @@ class Training(Evaluation, Hub, MetricFiles):
         self._flop_counter = FlopCounter(self.model)
         self._precision = Precision(self.args, self.device)
 
-    def is_world_process_zero(self) -> bool:
-        """Whether this is the first process of all."""
-        return self._group.world.rank == 0
-
-    def is_local_process_zero(self) -> bool:
-        """Whether this is the first process of its machine."""
-        return self._group.world.local_rank == 0
-
 
 def _as_it_is(model: torch.nn.Module, args: TrainingArguments) -> torch.nn.Module:  # noqa: ARG001 - as `compiled`
     return model

@@ -4,6 +4,7 @@ Run by torchrun it goes through `TRIALS` and leaves what each process has seen o
 `<folder>/<trial>-<rank>.pt`; imported, `run` does the same in one process.
 """
 
+import faulthandler
 import sys
 from pathlib import Path
 
@@ -66,9 +67,9 @@ class Model(torch.nn.Module):
             torch.manual_seed(1 + World.here().rank)
             self.first = torch.nn.Linear(5, 6)
             self.second = torch.nn.Linear(6, 3)
+            self.unused = torch.nn.Linear(2, 2)
         self.norm = torch.nn.BatchNorm1d(6) if normalizes else None
         self.drop = torch.nn.Dropout(chance)
-        self.unused = torch.nn.Linear(2, 2)
         self.seen = []
 
     def forward(self, x, labels=None, index=None):
@@ -263,7 +264,7 @@ def batchwise(folder, world):
 class OwnChance(runtime.TrainerCallback):
     """Lets each process draw different random numbers."""
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args, state, control, **kwargs):  # noqa: ARG002 - a hook's
         """Seed, unless training goes on."""
         if not state.global_step:
             torch.manual_seed(100 + args.process_index)
@@ -311,10 +312,9 @@ def best(folder, world):
     with runtime.Trainer(Model(normalizes=True), args, None, data, data) as trainer:
         trainer.train()
         left = sorted(path.name for path in folder.glob("checkpoint-*"))
-        state = trainer.state
-        found = outcome(trainer, left=left, best=state.best_metric, best_step=state.best_global_step)
+        found = outcome(trainer, left=left, best=trainer.state.best_metric)
+        found["best step"] = trainer.state.best_global_step
         found["again"] = trainer.evaluate()["eval_loss"]
-        found["messages"] = state.is_world_process_zero
         return found
 
 
@@ -344,6 +344,7 @@ def run(name, folder, size):
 
 def main(folder, names):
     """Every process's part of every trial."""
+    faulthandler.dump_traceback_later(200, exit=True)  # a hang is told, and ends
     torch.set_num_threads(1)
     world, groups = World.here(), []
     for index, name in enumerate(names):
