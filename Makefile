@@ -61,7 +61,8 @@ test: $(VENV)/.test
 
 VENDORS := AZUREML CLEARML COMET DAGSHUB HF MLFLOW NEPTUNE TENSORBOARD WANDB
 
-# With an interpreter named, no test can skip for want of a package: it fails.
+# With an interpreter named, no test can skip for want of a package: it fails. azureml-core would
+# hold back packages of the others, so its test runs where HOTLOOP_AZURECORE_PYTHON names another.
 test-vendors: $(VENV)/.test .venv-vendors/.installed
 	env $(VENDORS:%=HOTLOOP_%_PYTHON=$(CURDIR)/.venv-vendors/bin/python) \
 	    $(BIN)/python -m pytest $(PARALLEL) --dist loadfile \

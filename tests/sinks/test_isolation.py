@@ -154,7 +154,7 @@ async def train(run_dir: Path, sinks: list[Posting], published: list[float]) -> 
     info.save(run_dir)
     journal = Journal(run_dir / JOURNAL_FOLDER, rank=0, attempt=1)
     feed, context = Feed(run_dir), sink_context(run_dir)
-    pace = Pace(look=1.0)
+    pace = Pace(look=4.0)
     deliveries = [Delivery(sink, context, feed, disk=inline, pace=pace) for sink in sinks]
     async with anyio.create_task_group() as group:
         for delivery in deliveries:
