@@ -48,6 +48,10 @@ class Together(Protocol):
         """What everybody has, by rank; every process calls it equally often."""
         ...
 
+    def tick(self) -> None:
+        """Count a batch; every process counts equally many in the end."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationOptions:
@@ -125,14 +129,17 @@ class EvaluationLoop:
         """
         seen = 0
         shared: object = shared_data(getattr(loader, "dataset", None))
-        every = self._options.accumulation_steps
+        every, batches = self._options.accumulation_steps, 0
         for index, (batch, is_last) in enumerate(self._with_last(loader)):
             if batch is not _NOTHING:
                 seen += batch_size_of(batch) or 0
+                batches += 1
             self._evaluate(batch, is_last=is_last)
             if every is not None and (index + 1) % every == 0:
                 self._to_host()
         if self._together is not None:
+            for _ in range(batches, max(self._together.collected(batches))):
+                self._together.tick()
             seen = self._take_all(self._together, seen)
         predictions, labels = self._predictions.arrays(), self._labels.arrays()
         metrics = self._final_metrics(predictions, labels)
@@ -192,6 +199,8 @@ class EvaluationLoop:
                 self._labels.add(labels)
         if self._after_batch is not None:
             self._after_batch()
+        if self._together is not None:
+            self._together.tick()
         return None if loss is None else _for_each_sample(loss, size), logits, labels, batch
 
     def _joined(self, values: _Values | None, together: Together) -> _Values | None:

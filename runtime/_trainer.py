@@ -141,7 +141,7 @@ class Trainer(Training):
         self._rank_states = self._make_rank_states()
         if not self._group.alone:
             self.callback_handler.agreed = AgreedFlags(
-                lambda asked: self.run.control.request(asked)
+                lambda asked: self.run.control.request(asked)  # noqa: PLW0108 - the run may change
             )
         self.call_hook("on_init_end")
         self._announce_init()
@@ -323,8 +323,8 @@ class Trainer(Training):
             self._run = self._plan_run()
             self._announce_init()
         if isinstance(self._run, TrainerRun):
-            folder = None
-            if checkpoint is not None and self.is_world_process_zero():
-                folder = run_of(checkpoint, self._run.parent)
-            step = read_state(checkpoint).global_step if checkpoint is not None else None
-            self._run.begin(folder, step if folder is not None else None)
+            folder, step, first = None, None, self.is_world_process_zero()
+            if checkpoint is not None:  # the first process tells the others which run it is
+                folder = run_of(checkpoint, self._run.parent) if first else None
+                step = read_state(checkpoint).global_step
+            self._run.begin(folder, step if folder is not None or not first else None)

@@ -7,11 +7,12 @@ from typing import Any, cast
 
 import torch
 
-from bus import Evaluated, Predicted, PredictionStepEnded
+from bus import Control, Evaluated, Predicted, PredictionStepEnded
 from runtime._dataset_checks import is_named_sets
 from runtime._evaluation import EvaluationLoop, EvaluationOptions
 from runtime._evaluation_step import prediction_step
 from runtime._outputs import EvalLoopOutput, PredictionOutput, speed_metrics
+from runtime._process_group import ProcessGroup
 from runtime._trainer_base import Batch
 from runtime._trainer_data import Loaders
 from runtime._trainer_logging import Logging
@@ -111,15 +112,21 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
             main_input=getattr(self.model, "main_input_name", "input_ids"),
         )
         self._batches_evaluated = 0
+        together = None if self._group.alone else _Together(self._group, self.run.control)
         loop = EvaluationLoop(
             lambda inputs: self.prediction_step(model, inputs, loss_only, ignore_keys),
             options,
             compute_metrics=compute,
             preprocess_logits=self.preprocess_logits_for_metrics,
             after_batch=self._after_prediction_step,
-            together=None if self._group.alone else self._group,
+            together=together,
         )
-        return loop.run(dataloader)
+        if together is None:
+            return loop.run(dataloader)
+        self.run.control.begin_phase()  # a batch takes another time than a step
+        output = loop.run(dataloader)
+        self.run.control.begin_phase()
+        return output
 
     def prediction_step(
         self,
@@ -270,6 +277,15 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         if self.args.save_strategy != "no":
             state.best_global_step = state.global_step
         return True
+
+
+class _Together:
+    """The processes that share an evaluation."""
+
+    def __init__(self, group: ProcessGroup, control: Control) -> None:
+        self.device = group.device
+        self.collected = group.collected
+        self.tick = control.tick
 
 
 def numbers(metrics: Mapping[str, object]) -> dict[str, float]:
