@@ -35,6 +35,7 @@ _launcher: Final[list[Any]] = []
 """Its store, once there is a connection; kept, for the first process may be who serves it."""
 
 _groups: Final = itertools.count()
+_stores: Final = itertools.count()
 
 
 class ProcessGroup:
@@ -129,11 +130,14 @@ class ProcessGroup:
     # Alone.
 
     def store(self) -> Store:
-        """A connection of one's own to the store that all processes share."""
+        """A connection of one's own to the store that all processes share.
+
+        Each call gives keys of its own, the same in all processes that call it equally often.
+        """
         self._enter()
         shared = _torch.distributed_c10d._get_default_store()  # noqa: SLF001 - no other way leads to it
         # A connection serves one thread at a time, and a wait on it would hold up torch itself.
-        return cast("Store", shared.clone())
+        return cast("Store", _torch.PrefixStore(f"hotloop/store{next(_stores)}", shared.clone()))
 
     def _enter(self) -> None:
         if self._inside or self.alone:

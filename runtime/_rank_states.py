@@ -26,9 +26,6 @@ from runtime._rng import RngState
 OWN: Final = "own"
 """The entry of `rng_state_<rank>.pth` that holds what the loop keeps of that process alone."""
 
-_saves: Final = itertools.count()
-"""Counts alike in all processes, as all of them save at the same steps."""
-
 
 class RankStateError(OSError):
     """A process has not said where it stands, so the checkpoint would not be whole.
@@ -88,7 +85,7 @@ class RankStates:
     """Hands states over, from all processes to those that write.
 
     Args:
-        store: A connection that nobody else uses.
+        store: A connection that nobody else uses, with keys that nobody else has.
         rank: Whose state is given here.
         size: How many processes there are.
         writers: How many of them write.
@@ -103,6 +100,7 @@ class RankStates:
         self._size = size
         self._writers = writers
         self._patience = patience
+        self._saves = itertools.count()  # alike in all processes, which save at the same steps
         store.set_timeout(timedelta(seconds=patience))
 
     def handing_over(self, state: RankState) -> "tuple[Callable[[], None], Callable[[Path], None]]":
@@ -112,7 +110,7 @@ class RankStates:
             What gives this process's state, and what writes those of all into a folder; both wait,
             and are for the thread that writes checkpoints. The first has to run before the second.
         """
-        number = next(_saves)
+        number = next(self._saves)
         return lambda: self._give(number, state), lambda folder: self._write(number, folder)
 
     def _give(self, number: int, state: RankState) -> None:
@@ -132,4 +130,4 @@ class RankStates:
 
 
 def _key(number: int, rank: int) -> str:
-    return f"hotloop/states/{number}/{rank}"
+    return f"state-{number}-{rank}"

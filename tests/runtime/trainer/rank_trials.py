@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch.utils.data import IterableDataset
 
 import runtime
+from bus import Stop
 from runtime._world import World
 
 BATCH = 2
@@ -126,6 +127,10 @@ class FORCED:
 class OneOrder(runtime.Trainer):
     """A trainer whose epochs are filled up like those of several processes."""
 
+    def floating_point_ops(self, inputs):
+        """As many as there are samples."""
+        return float(len(inputs["index"]))
+
     def _get_train_sampler(self, train_dataset=None):
         order = super()._get_train_sampler(train_dataset)
         return FilledUp(order, BATCH * FORCED.size) if self.args.world_size == 1 else order
@@ -235,6 +240,57 @@ def fixed_weights():
     return {name: torch.linspace(-1, 1, each.numel()).view_as(each) for name, each in names.items()}
 
 
+def settings(folder, world):
+    """Everything that can be said of the exchange of gradients."""
+    model = Model(normalizes=True)
+    del model.unused
+    return trained(
+        folder,
+        world,
+        Samples(6 * FORCED.size),
+        model=model,
+        gradient_accumulation_steps=2,
+        ddp_find_unused_parameters=False,
+        ddp_static_graph=True,
+        ddp_broadcast_buffers=False,
+        ddp_bucket_cap_mb=1,
+        ddp_timeout=60,
+    )
+
+
+def compiled(folder, world):
+    """A compiled model, evaluated on the way."""
+    data = Samples(4 * FORCED.size)
+    args = arguments(
+        folder, world, torch_compile=True, torch_compile_backend="eager", eval_strategy="epoch"
+    )
+    with OneOrder(Model(), args, train_dataset=data, eval_dataset=Samples(3)) as trainer:
+        output = trainer.train()
+        return outcome(trainer, train_loss=output.training_loss)
+
+
+class StopsInside(runtime.TrainerCallback):
+    """Asks for a stop from within an evaluation, on the last rank only."""
+
+    trainer = None
+
+    def on_prediction_step(self, args, state, control, **kwargs):  # noqa: ARG002 - a hook's
+        """Ask at the second evaluation, at its first batch."""
+        if state.global_step == 4 and args.process_index == args.world_size - 1:
+            self.trainer.run.control.request(Stop(reason="enough"))
+
+
+def stopped(folder, world):
+    """One rank asks for a stop while all evaluate an uneven number of batches."""
+    args = arguments(folder, world, eval_strategy="steps", eval_steps=2, max_steps=400)
+    asks = StopsInside()
+    data, few = Samples(8 * FORCED.size), Samples(4 * FORCED.size + 1)
+    with runtime.Trainer(Model(), args, None, data, few, callbacks=[asks]) as trainer:
+        asks.trainer = trainer
+        trainer.train()
+        return outcome(trainer)
+
+
 class Batchwise:
     """Metrics batch by batch.
 
@@ -329,6 +385,9 @@ TRIALS = {
         streamed,
         worked,
         evaluated,
+        settings,
+        compiled,
+        stopped,
         batchwise,
         resumed,
         best,
@@ -344,7 +403,7 @@ def run(name, folder, size):
 
 def main(folder, names):
     """Every process's part of every trial."""
-    faulthandler.dump_traceback_later(200, exit=True)  # a hang is told, and ends
+    faulthandler.dump_traceback_later(800, exit=True)  # a hang is told, and ends
     torch.set_num_threads(1)
     world, groups = World.here(), []
     for index, name in enumerate(names):

@@ -15,10 +15,10 @@ from runtime._world import World
 from tests.runtime.trainer import rank_trials
 from tests.runtime.trainer.rank_trials import BATCH, Model, Samples, arguments
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[3]
-LIKE_ONE = ("even", "accumulated", "uneven", "dropped", "tokens", "streamed")
+LIKE_ONE = ("even", "accumulated", "uneven", "dropped", "tokens", "streamed", "compiled")
 
 
 class Launched:
@@ -91,7 +91,7 @@ def test_they_train_what_one_process_trains(launched, alone, name):
     for found in launched.of(name):
         same_logs(found["logs"], one["logs"])
         assert found["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4)
-        assert found["steps"] == one["steps"]
+        assert (found["steps"], found["flos"]) == (one["steps"], one["flos"])
         for key, weight in one["weights"].items():
             torch.testing.assert_close(found["weights"][key], weight, rtol=1e-4, atol=1e-5)
 
@@ -139,6 +139,24 @@ def test_metrics_batch_by_batch_see_whole_rounds(launched, alone):
     for found in launched.of("batchwise"):
         assert found["hits"] == one["hits"]
         assert found["sizes"] == one["sizes"]
+
+
+def test_gradients_are_exchanged_as_asked(launched):
+    """The `ddp_*` arguments reach torch: a static graph without a search for unused parameters."""
+    first, *others = launched.of("settings")
+    for other in others:
+        for name in ("first.weight", "second.weight"):
+            assert torch.equal(other["weights"][name], first["weights"][name])
+        # Nobody broadcasts what each has seen.
+        own, his = (each["weights"]["norm.running_mean"] for each in (first, other))
+        assert not torch.equal(own, his)
+
+
+def test_one_rank_stops_all_from_within_an_evaluation(launched):
+    """Ranks with fewer batches keep count, so all stop at one step, soon after."""
+    steps = {found["steps"] for found in launched.of("stopped")}
+    assert len(steps) == 1
+    assert 4 <= steps.pop() < 400
 
 
 def test_resuming_is_exact(launched):
@@ -191,7 +209,8 @@ def test_one_process_goes_on_with_a_checkpoint_of_several(launched, tmp_path, ca
 def test_only_the_first_rank_prints(launched):
     """What is logged is printed once."""
     summaries = [line for line in launched.text.splitlines() if "'train_loss'" in line]
-    assert len(summaries) == len(LIKE_ONE) + len(["worked", "unbroken", "broken", "best"])
+    others = ("worked", "settings", "stopped", "unbroken", "broken", "best")
+    assert len(summaries) == len(LIKE_ONE) + len(others)
 
 
 def test_a_group_that_exists_is_left_alone(launched):
