@@ -7,11 +7,12 @@ from typing import Any, cast
 
 import torch
 
-from bus import Evaluated, Predicted, PredictionStepEnded
+from bus import Control, Evaluated, Predicted, PredictionStepEnded
 from runtime._dataset_checks import is_named_sets
 from runtime._evaluation import EvaluationLoop, EvaluationOptions
 from runtime._evaluation_step import prediction_step
 from runtime._outputs import EvalLoopOutput, PredictionOutput, speed_metrics
+from runtime._process_group import ProcessGroup
 from runtime._trainer_base import Batch
 from runtime._trainer_data import Loaders
 from runtime._trainer_logging import Logging
@@ -95,7 +96,9 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         )
         self.callback_handler.eval_dataloader = dataloader
         self._cast_for_evaluation()
-        model = self.model_wrapped if self.is_in_train else self.model
+        model = self._model_evaluated if self.is_in_train else self.model
+        if self.args.ddp_broadcast_buffers is not False:  # each process has moved its own
+            self._group.spread(model.buffers())
         model.eval()
         options = EvaluationOptions(
             batch_size=args.eval_batch_size,
@@ -109,14 +112,21 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
             main_input=getattr(self.model, "main_input_name", "input_ids"),
         )
         self._batches_evaluated = 0
+        together = None if self._group.alone else _Together(self._group, self.run.control)
         loop = EvaluationLoop(
             lambda inputs: self.prediction_step(model, inputs, loss_only, ignore_keys),
             options,
             compute_metrics=compute,
             preprocess_logits=self.preprocess_logits_for_metrics,
             after_batch=self._after_prediction_step,
+            together=together,
         )
-        return loop.run(dataloader)
+        if together is None:
+            return loop.run(dataloader)
+        self.run.control.begin_phase()  # a batch takes another time than a step
+        output = loop.run(dataloader)
+        self.run.control.begin_phase()
+        return output
 
     def prediction_step(
         self,
@@ -134,7 +144,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         context = self.compute_loss_context_manager
 
         def compute_loss(batch: Batch) -> tuple[torch.Tensor, Any]:
-            items = self.count_items([batch])
+            items = self._count_own_items([batch])
             with context():
                 loss, outputs = self.compute_loss(
                     model, batch, return_outputs=True, num_items_in_batch=items
@@ -203,6 +213,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
             metric_key_prefix=prefix,
         )
         metrics = self._timed(output, prefix, started)
+        self._add_up_tokens()
         self.log(metrics)
         metrics["epoch"] = self.state.epoch
         self.call_hook("on_evaluate", metrics=metrics)
@@ -212,7 +223,8 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
     def _timed(self, output: EvalLoopOutput, prefix: str, started: float) -> dict[str, float]:
         metrics = dict(output.metrics or {})
         samples = output.num_samples or 0
-        steps = math.ceil(samples / self.args.eval_batch_size)
+        whole = self.args.eval_batch_size * self._group.world.size
+        steps = math.ceil(samples / whole)
         metrics |= speed_metrics(prefix, started, num_samples=samples, num_steps=steps)
         return metrics
 
@@ -265,6 +277,15 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         if self.args.save_strategy != "no":
             state.best_global_step = state.global_step
         return True
+
+
+class _Together:
+    """The processes that share an evaluation."""
+
+    def __init__(self, group: ProcessGroup, control: Control) -> None:
+        self.device = group.device
+        self.collected = group.collected
+        self.tick = control.tick
 
 
 def numbers(metrics: Mapping[str, object]) -> dict[str, float]:
