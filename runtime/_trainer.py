@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from bus import Account, Outcome, SubscriberFailed, TrainerInitialized
+from bus import Account, Outcome, Request, SubscriberFailed, TrainerInitialized
 from runtime._agreed_flags import AgreedFlags
 from runtime._arguments import TrainingArguments
 from runtime._callback_handler import DEFAULT_CALLBACKS, CallbackHandler
@@ -140,9 +140,7 @@ class Trainer(Training):
         self._checkpoints = self._make_checkpoints()
         self._rank_states = self._make_rank_states()
         if not self._group.alone:
-            self.callback_handler.agreed = AgreedFlags(
-                lambda asked: self.run.control.request(asked)  # noqa: PLW0108 - the run may change
-            )
+            self.callback_handler.agreed = AgreedFlags(self._ask)
         self.call_hook("on_init_end")
         self._announce_init()
 
@@ -177,6 +175,7 @@ class Trainer(Training):
                 "train() is under way already and cannot begin within itself; let it end first, "
                 "for example with control.should_training_stop"
             )
+        self._gather("train")
         self.is_in_train = True
         self._ignore_keys = ignore_keys_for_eval
         try:
@@ -255,6 +254,8 @@ class Trainer(Training):
             self.callback_handler.on_exception(self.args, self.state, self.control, exception=error)
         except Exception:  # the first exception is the one to hear of
             log.exception("a callback failed while it was told of an exception")
+        if self._rank_states is not None:
+            self._rank_states.give_up()
         self.finish_pushes(self._run.close_timeout)
         self._checkpoints.wait(self._run.close_timeout)
         if self._owns_run:
@@ -290,6 +291,9 @@ class Trainer(Training):
         if not self.args.raise_from_callbacks:
             handler.isolate = self._report_callback
         return handler
+
+    def _ask(self, request: Request) -> None:
+        self.run.control.request(request)  # of the present run: a later training has its own
 
     def _report_callback(self, callback: object, hook: str, error: Exception) -> None:
         name = type(callback).__qualname__
