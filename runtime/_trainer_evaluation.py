@@ -211,7 +211,8 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
             ignore_keys=ignore_keys,
             metric_key_prefix=prefix,
         )
-        metrics = self._timed(output, prefix, started)
+        # Those of the first, so that whoever decides by them decides alike everywhere.
+        metrics = self._group.said_by_first(self._timed(output, prefix, started))
         self._add_up_tokens()
         self.log(metrics)
         metrics["epoch"] = self.state.epoch

@@ -127,7 +127,7 @@ class Saving(Logging, Loading):
         if args.load_best_model_at_end and best is not None and not self._group.world.rank:
             self._load_best(Path(best))
         if args.load_best_model_at_end:
-            self._group.spread(self.model.state_dict(keep_vars=True).values())
+            self._group.spread([*self.model.parameters(), *self.model.buffers()])
         self._group.said_by_first(None)  # by then all is on the disk
 
     def _load_best(self, best: Path) -> None:

@@ -159,6 +159,21 @@ def test_one_rank_stops_all_from_within_an_evaluation(launched):
     assert 4 <= steps.pop() < 400
 
 
+def test_what_needs_all_ranks_is_refused_to_one(launched):
+    """It does not hang, and says what to do."""
+    first, *others = launched.of("refused")
+    assert "Trainer.evaluate needs every rank" in first["alone"]
+    for found in (first, *others):
+        assert "auto_find_batch_size=True works in one process" in found["batch size"]
+
+
+def test_metrics_are_the_first_ranks(launched):
+    """Whoever decides by metrics that differ decides alike, so nobody waits for anybody."""
+    first, *others = launched.of("differing")
+    assert first["steps"] == 3 * 2  # the first is the best, and patience ends with the third
+    assert {other["steps"] for other in others} == {first["steps"]}
+
+
 def test_resuming_is_exact(launched):
     """Every rank goes on with its own random numbers: the end has the bits of an unbroken one."""
     for found in launched.of("resumed"):
@@ -209,7 +224,7 @@ def test_one_process_goes_on_with_a_checkpoint_of_several(launched, tmp_path, ca
 def test_only_the_first_rank_prints(launched):
     """What is logged is printed once."""
     summaries = [line for line in launched.text.splitlines() if "'train_loss'" in line]
-    others = ("worked", "settings", "stopped", "unbroken", "broken", "best")
+    others = ("worked", "settings", "stopped", "differing", "unbroken", "broken", "best")
     assert len(summaries) == len(LIKE_ONE) + len(others)
 
 
