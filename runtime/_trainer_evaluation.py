@@ -25,6 +25,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
 
     _ignore_keys: list[str] | None = None
     _batches_evaluated: int = 0
+    _may_give_up: bool = False
 
     def evaluate(
         self,
@@ -230,8 +231,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
 
     def _tick(self) -> bool:
         """Count a batch of an evaluation; tell whether to give it up. All ranks count alike."""
-        self.run.control.tick()
-        return False
+        return self.run.control.tick() and self._may_give_up
 
     def _after_prediction_step(self) -> None:
         self.call_hook("on_prediction_step")
