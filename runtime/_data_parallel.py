@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -55,7 +55,7 @@ def _wrapped(model: torch.nn.Module, args: "TrainingArguments") -> DistributedDa
         if value is not None:
             settings[name] = value
     if args.ddp_broadcast_buffers is not None:
-        known = inspect.signature(DistributedDataParallel.__init__).parameters
+        known = inspect.signature(cast("Any", DistributedDataParallel)).parameters
         settings[next(name for name in _BUFFERS if name in known)] = args.ddp_broadcast_buffers
     device = next(model.parameters()).device
     devices = [device] if device.type != "cpu" else None

@@ -48,9 +48,9 @@ class Together(Protocol):
         """What everybody has, by rank; every process calls it equally often."""
         ...
 
-    def tick(self) -> None:
-        """Count a batch; every process counts equally many in the end."""
-        ...
+
+class EvaluationGivenUpError(Exception):
+    """There is no time to end the evaluation; on every rank after equally many ticks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +91,8 @@ class EvaluationLoop:
         compute_metrics: Makes metrics of an `EvalPrediction`.
         preprocess_logits: Makes of predictions and labels what is kept as predictions.
         after_batch: Called when a batch is done.
+        tick: Called behind each batch; tells whether to give up. Where several processes evaluate,
+            all call it equally often in the end, and it gives all the same answers.
         together: The other processes, if each of several evaluates its share.
     """
 
@@ -102,6 +104,7 @@ class EvaluationLoop:
         compute_metrics: ComputeMetrics | None = None,
         preprocess_logits: PreprocessLogits | None = None,
         after_batch: Callable[[], None] | None = None,
+        tick: Callable[[], bool] | None = None,
         together: Together | None = None,
     ) -> None:
         self._step = step
@@ -109,6 +112,7 @@ class EvaluationLoop:
         self._compute_metrics = compute_metrics
         self._preprocess = preprocess_logits
         self._after_batch = after_batch
+        self._tick = tick
         self._together = together
         self._losses = CollectedLosses(joins=options.joins)
         self._predictions = Collected("the predictions", joins=options.joins)
@@ -126,24 +130,34 @@ class EvaluationLoop:
         Raises:
             TypeError: `compute_metrics` returned no dictionary, or a prediction is no tensor.
             ValueError: Predictions of different batches do not fit together.
+            EvaluationGivenUpError: `tick` said so.
         """
         seen = 0
         shared: object = shared_data(getattr(loader, "dataset", None))
-        every, batches = self._options.accumulation_steps, 0
+        every, ticks, gives_up = self._options.accumulation_steps, 0, False
         for index, (batch, is_last) in enumerate(self._with_last(loader)):
             if batch is not _NOTHING:
                 seen += batch_size_of(batch) or 0
-                batches += 1
             self._evaluate(batch, is_last=is_last)
+            ticks, gives_up = ticks + 1, self._counts()
+            if gives_up:
+                break
             if every is not None and (index + 1) % every == 0:
                 self._to_host()
         if self._together is not None:
-            for _ in range(batches, max(self._together.collected(batches))):
-                self._together.tick()
+            for _ in range(ticks, max(self._together.collected(ticks))):
+                gives_up |= self._counts()
+        if gives_up:
+            raise EvaluationGivenUpError
+        if self._together is not None:
             seen = self._take_all(self._together, seen)
         predictions, labels = self._predictions.arrays(), self._labels.arrays()
         metrics = self._final_metrics(predictions, labels)
         return EvalLoopOutput(predictions, labels, metrics, _count(shared, seen))
+
+    def _counts(self) -> bool:
+        """Count a batch; tell whether that was enough."""
+        return self._tick is not None and self._tick()
 
     def _with_last(self, loader: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
         """Each batch, and whether it is the last; looks ahead only if somebody wants to know.
@@ -199,8 +213,6 @@ class EvaluationLoop:
                 self._labels.add(labels)
         if self._after_batch is not None:
             self._after_batch()
-        if self._together is not None:
-            self._together.tick()
         return None if loss is None else _for_each_sample(loss, size), logits, labels, batch
 
     def _joined(self, values: _Values | None, together: Together) -> _Values | None:

@@ -86,7 +86,8 @@ class ProcessGroup:
         if self.alone:
             return tensor
         self._enter()
-        total = tensor.detach().to(self.device, copy=True)
+        # Without `non_blocking` a host tensor would wait for all that the device has been given.
+        total = tensor.detach().to(self.device, non_blocking=True, copy=True)
         _torch.all_reduce(total)
         return total
 
@@ -101,7 +102,10 @@ class ProcessGroup:
         self._enter()
         with torch.no_grad():
             for tensor in tensors:
-                _torch.broadcast(tensor.detach(), src=0)
+                whole = tensor.detach().contiguous()  # nccl takes no other
+                _torch.broadcast(whole, src=0)
+                if whole.data_ptr() != tensor.data_ptr():
+                    tensor.copy_(whole)
 
     def said_by_first(self, value: ValueT) -> ValueT:
         """What the first process has; waits for it."""

@@ -9,14 +9,14 @@ another process. Disks need not be shared for it.
 
 import io
 import itertools
+import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
 import torch
-import torch.distributed as dist
 
 from runtime._checkpoint_files import rng_file
 from runtime._checkpoint_folder import EPOCH_START
@@ -25,6 +25,9 @@ from runtime._rng import RngState
 
 OWN: Final = "own"
 """The entry of `rng_state_<rank>.pth` that holds what the loop keeps of that process alone."""
+
+_PAUSE: Final = 0.01
+"""Seconds between two looks for a state; only the writer thread looks."""
 
 
 class RankStateError(OSError):
@@ -36,7 +39,7 @@ class RankStateError(OSError):
 
     def __init__(self, rank: int, seconds: float) -> None:
         super().__init__(
-            f"rank {rank} has not handed over its random number state within {seconds:.0f} s; its "
+            f"rank {rank} has not handed over its random number state within {seconds:.1f} s; its "
             "own log says why, if it is still there"
         )
         self.rank = rank
@@ -49,11 +52,11 @@ class Store(Protocol):
 
     def get(self, key: str, /) -> bytes: ...
 
+    def check(self, keys: list[str], /) -> bool: ...
+
     def add(self, key: str, amount: int, /) -> int: ...
 
     def delete_key(self, key: str, /) -> bool: ...
-
-    def set_timeout(self, timeout: timedelta, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,11 @@ class RankStates:
         self._writers = writers
         self._patience = patience
         self._saves = itertools.count()  # alike in all processes, which save at the same steps
-        store.set_timeout(timedelta(seconds=patience))
+        self._given_up = threading.Event()
+
+    def give_up(self) -> None:
+        """Wait for nobody any more: training has failed, here and so everywhere."""
+        self._given_up.set()
 
     def handing_over(self, state: RankState) -> "tuple[Callable[[], None], Callable[[Path], None]]":
         """Plan the hand-over at one save; every process calls it, on the training thread.
@@ -111,6 +118,7 @@ class RankStates:
             and are for the thread that writes checkpoints. The first has to run before the second.
         """
         number = next(self._saves)
+        self._given_up.clear()
         return lambda: self._give(number, state), lambda folder: self._write(number, folder)
 
     def _give(self, number: int, state: RankState) -> None:
@@ -119,14 +127,19 @@ class RankStates:
     def _write(self, number: int, folder: Path) -> None:
         for rank in range(self._size):
             key = _key(number, rank)
-            try:
-                state = self._store.get(key)
-            except dist.DistError as error:
-                raise RankStateError(rank, self._patience) from error
+            self._wait_for(key, rank)
+            state = self._store.get(key)
             if self._store.add(f"{key}/read", 1) == self._writers:
                 self._store.delete_key(key)
                 self._store.delete_key(f"{key}/read")
             (folder / rng_file(rank)).write_bytes(state)
+
+    def _wait_for(self, key: str, rank: int) -> None:
+        began = time.monotonic()
+        while not self._store.check([key]):
+            waited = time.monotonic() - began
+            if waited > self._patience or self._given_up.wait(_PAUSE):
+                raise RankStateError(rank, waited)
 
 
 def _key(number: int, rank: int) -> str:

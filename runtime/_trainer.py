@@ -175,6 +175,7 @@ class Trainer(Training):
                 "train() is under way already and cannot begin within itself; let it end first, "
                 "for example with control.should_training_stop"
             )
+        self._gather("train")
         self.is_in_train = True
         self._ignore_keys = ignore_keys_for_eval
         try:
@@ -253,6 +254,8 @@ class Trainer(Training):
             self.callback_handler.on_exception(self.args, self.state, self.control, exception=error)
         except Exception:  # the first exception is the one to hear of
             log.exception("a callback failed while it was told of an exception")
+        if self._rank_states is not None:
+            self._rank_states.give_up()
         self.finish_pushes(self._run.close_timeout)
         self._checkpoints.wait(self._run.close_timeout)
         if self._owns_run:

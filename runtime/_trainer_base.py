@@ -107,6 +107,15 @@ class TrainerBase:
         """Whether this is the first process of its machine."""
         return self._group.world.local_rank == 0
 
+    def _gather(self, call: str) -> None:
+        """Wait for all ranks at the beginning of what they do together, outside of training.
+
+        Raises:
+            RanksError: One of them does not come.
+        """
+        if not self.is_in_train:
+            self.run.gather(f"Trainer.{call}", self.args.ddp_timeout)
+
     def call_hook(self, name: str, **more: object) -> None:
         """Call a hook of all callbacks and keep the control they return."""
         hook = getattr(self.callback_handler, name)

@@ -7,12 +7,11 @@ from typing import Any, cast
 
 import torch
 
-from bus import Control, Evaluated, Predicted, PredictionStepEnded
+from bus import Evaluated, Predicted, PredictionStepEnded
 from runtime._dataset_checks import is_named_sets
 from runtime._evaluation import EvaluationLoop, EvaluationOptions
 from runtime._evaluation_step import prediction_step
 from runtime._outputs import EvalLoopOutput, PredictionOutput, speed_metrics
-from runtime._process_group import ProcessGroup
 from runtime._trainer_base import Batch
 from runtime._trainer_data import Loaders
 from runtime._trainer_logging import Logging
@@ -26,6 +25,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
 
     _ignore_keys: list[str] | None = None
     _batches_evaluated: int = 0
+    _may_give_up: bool = False
 
     def evaluate(
         self,
@@ -45,6 +45,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
             The metrics by name: the loss, if there are labels, what `compute_metrics` makes, how
             long it took, and the epoch.
         """
+        self._gather("evaluate")
         given = eval_dataset is not None
         data: object = eval_dataset if given else self.eval_dataset
         if is_named_sets(data):
@@ -62,6 +63,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         metric_key_prefix: str = "test",
     ) -> PredictionOutput:
         """Run the model on samples and return what it said, with metrics if they have labels."""
+        self._gather("predict")
         loader = self.get_test_dataloader(test_dataset)
         started = time.time()
         output = self.evaluation_loop(
@@ -112,17 +114,15 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
             main_input=getattr(self.model, "main_input_name", "input_ids"),
         )
         self._batches_evaluated = 0
-        together = None if self._group.alone else _Together(self._group, self.run.control)
         loop = EvaluationLoop(
             lambda inputs: self.prediction_step(model, inputs, loss_only, ignore_keys),
             options,
             compute_metrics=compute,
             preprocess_logits=self.preprocess_logits_for_metrics,
             after_batch=self._after_prediction_step,
-            together=together,
+            tick=self._tick,
+            together=None if self._group.alone else self._group,
         )
-        if together is None:
-            return loop.run(dataloader)
         self.run.control.begin_phase()  # a batch takes another time than a step
         output = loop.run(dataloader)
         self.run.control.begin_phase()
@@ -212,7 +212,8 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
             ignore_keys=ignore_keys,
             metric_key_prefix=prefix,
         )
-        metrics = self._timed(output, prefix, started)
+        # Those of the first, so that whoever decides by them decides alike everywhere.
+        metrics = self._group.said_by_first(self._timed(output, prefix, started))
         self._add_up_tokens()
         self.log(metrics)
         metrics["epoch"] = self.state.epoch
@@ -227,6 +228,10 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         steps = math.ceil(samples / whole)
         metrics |= speed_metrics(prefix, started, num_samples=samples, num_steps=steps)
         return metrics
+
+    def _tick(self) -> bool:
+        """Count a batch of an evaluation; tell whether to give it up. All ranks count alike."""
+        return self.run.control.tick() and self._may_give_up
 
     def _after_prediction_step(self) -> None:
         self.call_hook("on_prediction_step")
@@ -277,15 +282,6 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         if self.args.save_strategy != "no":
             state.best_global_step = state.global_step
         return True
-
-
-class _Together:
-    """The processes that share an evaluation."""
-
-    def __init__(self, group: ProcessGroup, control: Control) -> None:
-        self.device = group.device
-        self.collected = group.collected
-        self.tick = control.tick
 
 
 def numbers(metrics: Mapping[str, object]) -> dict[str, float]:

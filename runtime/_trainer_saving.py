@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import torch
 
@@ -17,12 +17,7 @@ from runtime._checkpoint_errors import (
     DamagedCheckpointError,
 )
 from runtime._checkpoint_files import checkpoint_path
-from runtime._checkpoint_load import (
-    last_good_checkpoint,
-    load_checkpoint,
-    load_weights,
-    verify,
-)
+from runtime._checkpoint_load import load_weights, verify
 from runtime._checkpoint_reading import read_weights
 from runtime._checkpoint_run import write_run
 from runtime._checkpoint_trees import copy_tree
@@ -37,18 +32,17 @@ from runtime._resume import DATA, GRAD_NORM, LAST_LOGGED, LEARNING_RATE, LOSSES,
 from runtime._rng import RngState
 from runtime._state import TRAINER_STATE_NAME, TrainerState
 from runtime._token_count import SEEN, TokenCount
+from runtime._trainer_loading import Loading
 from runtime._trainer_logging import Logging
-from runtime._training_state import load_optimizer, load_schedule
 
 log = logging.getLogger("runtime")
 
 _FLOS: Final = "total_flos"
 
 
-class Saving(Logging):
-    """The methods that write and read checkpoints and models."""
+class Saving(Logging, Loading):
+    """The methods that write checkpoints and models."""
 
-    _checkpoints: Checkpoints
     _rank_states: RankStates | None
     _losses: LossSum
     _tokens: TokenCount
@@ -113,70 +107,6 @@ class Saving(Logging):
         if args.should_save:
             self._checkpoints.save(self._contents(late, take), step=step, best=best)
 
-    def find_checkpoint(
-        self, wanted: "str | os.PathLike[str] | bool | None"
-    ) -> LoadedCheckpoint | None:
-        """Load the checkpoint to go on from; None to begin anew.
-
-        Args:
-            wanted: A folder, or True for the newest one in `output_dir` that is intact.
-
-        Raises:
-            CheckpointError: There is none, or it is damaged.
-        """
-        if wanted is None or wanted is False:
-            return None
-        self._checkpoints.wait()
-        if wanted == "" or not isinstance(wanted, (str, os.PathLike, bool)):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
-            raise TypeError(
-                f"resume_from_checkpoint={wanted!r} names no checkpoint; pass its folder, or True "
-                "for the newest one in output_dir"
-            )
-        path = self._intact(None if wanted is True else Path(cast("str", wanted)))
-        checkpoint = load_checkpoint(
-            path, device=self.device, verified=True, world=self._group.world
-        )
-        load_weights(self.model, checkpoint.model)
-        return checkpoint
-
-    def _intact(self, wanted: Path | None) -> Path:
-        """The checkpoint to load, or the newest; the first process looks, and all hear of it."""
-        found, fault = wanted, None
-        if not self._group.world.rank:
-            try:
-                found = self._looked_at(wanted)
-            except CheckpointError as error:
-                fault = error
-        told = self._group.said_by_first((str(found), None if fault is None else str(fault)))
-        if fault is not None:
-            raise fault
-        if told[1] is not None:
-            raise CheckpointError(told[1])
-        return Path(told[0])
-
-    def _looked_at(self, wanted: Path | None) -> Path:
-        if wanted is not None:
-            verify(wanted)
-            return wanted
-        found = last_good_checkpoint(self.output_dir)
-        if found is None:
-            raise CheckpointNotFoundError(
-                self.output_dir,
-                "it has no checkpoint-STEP that is intact; train without "
-                "resuming, or set output_dir to where the checkpoints are",
-            )
-        return found
-
-    def load_training_state(self, checkpoint: LoadedCheckpoint) -> None:
-        """Put optimizer, schedule and scaler where they stood."""
-        if checkpoint.optimizer is not None and self.optimizer is not None:
-            load_optimizer(self.optimizer, checkpoint.optimizer, checkpoint.path)
-        if checkpoint.scheduler is not None and self.lr_scheduler is not None:
-            load_schedule(self.lr_scheduler, checkpoint.scheduler, checkpoint.path)
-        scaler = self._precision.scaler
-        if scaler is not None and checkpoint.scaler is not None:
-            scaler.load_state_dict(checkpoint.scaler)
-
     def note_epoch(self, epoch: int, start: RngState | None) -> None:
         """Remember which epoch it is, and the generators at its beginning once it has begun."""
         self._epoch, self._epoch_start = epoch, start
@@ -197,7 +127,7 @@ class Saving(Logging):
         if args.load_best_model_at_end and best is not None and not self._group.world.rank:
             self._load_best(Path(best))
         if args.load_best_model_at_end:
-            self._group.spread(self.model.state_dict(keep_vars=True).values())
+            self._group.spread([*self.model.parameters(), *self.model.buffers()])
         self._group.said_by_first(None)  # by then all is on the disk
 
     def _load_best(self, best: Path) -> None:
@@ -330,7 +260,13 @@ class Saving(Logging):
             return None
         writers = sum(group.collected(self.args.should_save))
         rank, size = group.world.rank, group.world.size
-        return RankStates(group.store(), rank, size, writers=writers, patience=PATIENCE)
+        return RankStates(
+            group.store(),
+            rank,
+            size,
+            writers=writers,
+            patience=min(PATIENCE, self.args.ddp_timeout),
+        )
 
     def _checkpoint_is_complete(self, saved: SavedCheckpoint) -> None:
         """Tell the bus; on the thread that wrote it."""

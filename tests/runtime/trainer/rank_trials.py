@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch.utils.data import IterableDataset
 
 import runtime
-from bus import Stop
+from bus import RanksError, Stop
 from runtime._world import World
 
 BATCH = 2
@@ -291,6 +291,48 @@ def stopped(folder, world):
         return outcome(trainer)
 
 
+def refused(folder, world):
+    """What one rank alone may not do, and what no job of several can."""
+    found = {}
+    try:
+        runtime.Trainer(Model(), arguments(folder, world, auto_find_batch_size=True))
+    except ValueError as error:
+        found["batch size"] = str(error)
+    args = arguments(folder, world, ddp_timeout=1)
+    with runtime.Trainer(Model(), args, eval_dataset=Samples(4)) as trainer:
+        if trainer.is_world_process_zero():
+            try:
+                trainer.evaluate()
+            except RanksError as error:
+                found["alone"] = str(error)
+    return found
+
+
+def differing(folder, world):
+    """Metrics that differ by rank, and a training that is ended by them."""
+    args = arguments(
+        folder,
+        world,
+        eval_strategy="epoch",
+        num_train_epochs=4,
+        metric_for_best_model="luck",
+        greater_is_better=True,
+    )
+    data, stop = Samples(4 * FORCED.size), runtime.EarlyStoppingCallback(2)
+    luck = iter([4.0, 3.0, 2.0, 1.0] if world.rank == 0 else [1.0, 2.0, 3.0, 4.0])
+    with runtime.Trainer(
+        Model(),
+        args,
+        None,
+        data,
+        data,
+        compute_metrics=lambda _: {"luck": next(luck)},
+        callbacks=[stop],
+    ) as trainer:
+        trainer.train()
+        return outcome(trainer)
+
+
 class Batchwise:
     """Metrics batch by batch.
 
@@ -388,6 +430,8 @@ TRIALS = {
         settings,
         compiled,
         stopped,
+        refused,
+        differing,
         batchwise,
         resumed,
         best,

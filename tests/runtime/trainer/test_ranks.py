@@ -18,6 +18,9 @@ from tests.runtime.trainer.rank_trials import BATCH, Model, Samples, arguments
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[3]
+ONCE = ("compiled", "settings", "refused", "differing")
+"""Trials in which more processes would show nothing more."""
+
 LIKE_ONE = ("even", "accumulated", "uneven", "dropped", "tokens", "streamed", "compiled")
 
 
@@ -33,8 +36,9 @@ class Launched:
 
     def __init__(self, folder, size):
         self.folder, self.size, self.alone = folder, size, {}
+        self.names = [name for name in rank_trials.TRIALS if size == 2 or name not in ONCE]
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node", str(size), rank_trials.__file__, str(folder)]
+        command += ["--nproc-per-node", str(size), rank_trials.__file__, str(folder), *self.names]
         done = subprocess.run(  # noqa: S603 - our own script
             command,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -48,6 +52,8 @@ class Launched:
 
     def of(self, name):
         """What each process has of a trial."""
+        if name not in self.names:
+            pytest.skip("two processes show it")
         return [
             torch.load(self.folder / f"{name}-{rank}.pt", weights_only=False)
             for rank in range(self.size)
@@ -87,8 +93,8 @@ def assert_same_weights(one, other):
 @pytest.mark.parametrize("name", LIKE_ONE)
 def test_they_train_what_one_process_trains(launched, alone, name):
     """Weights, losses, norms and token counts are those of one process, on every rank."""
-    one = alone(name)
-    for found in launched.of(name):
+    all_found, one = launched.of(name), alone(name)
+    for found in all_found:
         same_logs(found["logs"], one["logs"])
         assert found["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4)
         assert (found["steps"], found["flos"]) == (one["steps"], one["flos"])
@@ -159,6 +165,21 @@ def test_one_rank_stops_all_from_within_an_evaluation(launched):
     assert 4 <= steps.pop() < 400
 
 
+def test_what_needs_all_ranks_is_refused_to_one(launched):
+    """It does not hang, and says what to do."""
+    first, *others = launched.of("refused")
+    assert "Trainer.evaluate needs every rank" in first["alone"]
+    for found in (first, *others):
+        assert "auto_find_batch_size=True works in one process" in found["batch size"]
+
+
+def test_metrics_are_the_first_ranks(launched):
+    """Whoever decides by metrics that differ decides alike, so nobody waits for anybody."""
+    first, *others = launched.of("differing")
+    assert first["steps"] == 3 * 2  # the first is the best, and patience ends with the third
+    assert {other["steps"] for other in others} == {first["steps"]}
+
+
 def test_resuming_is_exact(launched):
     """Every rank goes on with its own random numbers: the end has the bits of an unbroken one."""
     for found in launched.of("resumed"):
@@ -209,11 +230,12 @@ def test_one_process_goes_on_with_a_checkpoint_of_several(launched, tmp_path, ca
 def test_only_the_first_rank_prints(launched):
     """What is logged is printed once."""
     summaries = [line for line in launched.text.splitlines() if "'train_loss'" in line]
-    others = ("worked", "settings", "stopped", "unbroken", "broken", "best")
-    assert len(summaries) == len(LIKE_ONE) + len(others)
+    others = ("worked", "settings", "stopped", "differing", "unbroken", "broken", "best")
+    trained = [name for name in (*LIKE_ONE, *others) if name not in set(ONCE) - set(launched.names)]
+    assert len(summaries) == len(trained)
 
 
 def test_a_group_that_exists_is_left_alone(launched):
     """A trainer ends the group that it made, and no other."""
     for found in launched.of(list(rank_trials.TRIALS)[-1]):
-        assert found["groups"] == [False, *[True] * (len(rank_trials.TRIALS) - 1)]
+        assert found["groups"] == [False, *[True] * (len(launched.names) - 1)]
