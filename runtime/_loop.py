@@ -23,11 +23,12 @@ the summary; the best model; hook: train_end
 ```
 """
 
+import contextlib
 import logging
 import math
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import torch
 
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
     from runtime._trainer_training import Training
 
 log = logging.getLogger("runtime")
+
+_ALWAYS: Final = contextlib.nullcontext()
 
 
 class TrainingLoop:
@@ -139,7 +142,8 @@ class TrainingLoop:
             for index, inputs in enumerate(group):
                 batch += 1
                 last = index == len(group) - 1
-                self._accumulate(inputs, items, first=index == 0)
+                with self._exchange(last=last):
+                    self._accumulate(inputs, items, first=index == 0)
                 if last:
                     self._tell_monitor(group)
                     self._step(epoch + (batch + 1) / self._plan.batches_per_epoch)
@@ -177,6 +181,11 @@ class TrainingLoop:
         trainer.announce(EpochEnded, {"epoch": trainer.state.epoch or 0.0})
         self._log_evaluate_save()
 
+    def _exchange(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        """The context of a micro-batch: processes exchange gradients at the last of a step only."""
+        parallel = self._trainer.data_parallel
+        return _ALWAYS if last or parallel is None else parallel.keeping_gradients()
+
     def _accumulate(self, inputs: Batch, items: torch.Tensor | None, *, first: bool) -> None:
         """The gradients of one micro-batch."""
         trainer = self._trainer
@@ -185,7 +194,7 @@ class TrainingLoop:
             self._heard = trainer.run.has_listeners
             self._announce(StepBegan)
         model = trainer.model_wrapped
-        if not model.training:
+        if not (model.training and trainer.model.training):  # an evaluation has only the inner one
             model.train()
         loss = trainer.training_step(model, inputs, items)
         trainer.account(inputs, loss)

@@ -21,6 +21,7 @@ from runtime._metrics import error_text
 from runtime._optimizer_checks import checked_pair
 from runtime._outputs import TrainOutput
 from runtime._preemption import Preempted, closing_budget
+from runtime._process_group import ProcessGroup
 from runtime._progress_callbacks import PrinterCallback, ProgressCallback
 from runtime._requeue import request_requeue
 from runtime._run import Run
@@ -106,11 +107,13 @@ class Trainer(Training):
     ) -> None:
         args = checked_arguments(args)
         self.args: TrainingArguments = args
+        self._group = ProcessGroup(args)
         self.device: torch.device = args.device
         prepare_process(args)
         self.model_init = model_init
         self.model: torch.nn.Module = self._first_model(model)
         self.model_wrapped: torch.nn.Module = self.model
+        self._model_evaluated: torch.nn.Module = self.model
         self.train_dataset: Any = train_dataset
         self.eval_dataset: Any = eval_dataset
         self.processing_class = processing_class
@@ -128,14 +131,18 @@ class Trainer(Training):
         self.is_in_train: bool = False
         self._train_batch_size = args.train_batch_size
         self.control: TrainerControl = TrainerControl()
-        self.state: TrainerState = TrainerState()
+        self.state: TrainerState = TrainerState(
+            is_world_process_zero=self.is_world_process_zero(),
+            is_local_process_zero=self.is_local_process_zero(),
+        )
         self._eval_loaders = {}
         self._start_counting(None)
         self.callback_handler: CallbackHandler = self._make_handler(callbacks)
         self._owns_run, self._given_sinks = run is None, sinks
         self._run = run if run is not None else self._plan_run()
         self._checkpoints = self._make_checkpoints()
-        if self.args.world_size > 1:
+        self._rank_states = self._make_rank_states()
+        if not self._group.alone:
             self.callback_handler.agreed = AgreedFlags(self._ask)
         self.call_hook("on_init_end")
         self._announce_init()
@@ -173,6 +180,7 @@ class Trainer(Training):
                 "train() is under way already and cannot begin within itself; let it end first, "
                 "for example with control.should_training_stop"
             )
+        self._gather("train")
         self.is_in_train = True
         self._ignore_keys = ignore_keys_for_eval
         catches_already = self._run.catches_signals
@@ -230,10 +238,11 @@ class Trainer(Training):
         """
         self.finish_pushes()
         self._checkpoints.close()
-        if not self._owns_run:
-            return None
-        account = self._run.close(outcome)
-        self._forget_uploaded()
+        account = None
+        if self._owns_run:
+            account = self._run.close(outcome)
+            self._forget_uploaded()
+        self._group.leave()
         return account
 
     def __enter__(self) -> Self:
@@ -250,12 +259,15 @@ class Trainer(Training):
             self._checkpoints.close()
             self._run.close(error=error)
             self._forget_uploaded()
+            self._group.leave()
         else:
             self.close()
 
     def _fail(self, error: BaseException) -> None:
         """Training ends with an exception: tell the callbacks and the journal."""
         self._tell_exception(error)
+        if self._rank_states is not None:
+            self._rank_states.give_up()
         self.finish_pushes(self._run.close_timeout)
         self._checkpoints.wait(self._run.close_timeout)
         if self._owns_run:
@@ -345,6 +357,8 @@ class Trainer(Training):
             self._run = self._plan_run()
             self._announce_init()
         if isinstance(self._run, TrainerRun):
-            folder = run_of(checkpoint, self._run.parent) if checkpoint is not None else None
-            step = read_state(checkpoint).global_step if checkpoint is not None else None
-            self._run.begin(folder, step if folder is not None else None)
+            folder, step, first = None, None, self.is_world_process_zero()
+            if checkpoint is not None:  # the first process tells the others which run it is
+                folder = run_of(checkpoint, self._run.parent) if first else None
+                step = read_state(checkpoint).global_step
+            self._run.begin(folder, step if folder is not None or not first else None)

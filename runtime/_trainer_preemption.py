@@ -8,22 +8,18 @@ from typing import Final
 from bus import Preempt
 from runtime._callback_states import StoredStates, export_states, restore_states
 from runtime._checkpoint_contents import SavedCheckpoint
+from runtime._evaluation import EvaluationGivenUpError
 from runtime._metrics import error_text
 from runtime._preemption import Preempted, why_not_save
 from runtime._resume import Resumed
 from runtime._rng import RngState
 from runtime._trainer_evaluation import Evaluation
 from runtime._trainer_hub import Hub
-from runtime._world import World
 
 log = logging.getLogger("runtime")
 
 _OWED: Final = "owes_evaluation"
 """In a checkpoint: the evaluation of its step was given up; true if a save was due after it."""
-
-
-class _GivenUpError(Exception):
-    """A preemption does not wait for the end of an evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +43,6 @@ class Preemption(Evaluation, Hub):
     _longest_save: float | None = None
     _saved: tuple[int, bool | None] | None = None
     _owed: bool | None = None
-    _may_give_up: bool = False
 
     def evaluate_in_training(self, *, best: bool) -> dict[str, float]:
         """As in the parent; given up, and left to whoever goes on, when a preemption comes.
@@ -60,7 +55,7 @@ class Preemption(Evaluation, Hub):
             self._may_give_up = True
             try:
                 return super().evaluate_in_training(best=best)
-            except _GivenUpError:
+            except EvaluationGivenUpError:
                 log.warning("the evaluation at step %d is given up", self.state.global_step)
             finally:
                 self._may_give_up = False
@@ -105,11 +100,13 @@ class Preemption(Evaluation, Hub):
         A signal to all processes of a job ends the workers that load data, and that fails in the
         loop; what such a step has left behind is not fit to be saved.
         """
-        if World.here().alone:  # other ranks may not come to a safe point now
+        if self._group.alone:  # other ranks may not come to a safe point now
             self.apply_requests()
         request = self.run.control.preemption
         if request is None:
             return None
+        if self._rank_states is not None:
+            self._rank_states.give_up()
         log.error("training failed while it was asked to leave", exc_info=error)
         self._tell_unsaved(request, f"the step before had failed with {error_text(error)}")
         return Preempted(request)
@@ -129,6 +126,7 @@ class Preemption(Evaluation, Hub):
         why = why_not_save(request.seconds_left(), self._longest_save)
         if self.state.global_step == 0:
             why = "no step has been taken"
+        why = self._group.said_by_first(why)  # clocks differ, and all save or none
         if why is None:
             self.save_checkpoint()
         else:
@@ -138,11 +136,6 @@ class Preemption(Evaluation, Hub):
         text = f"no checkpoint is saved at step {self.state.global_step}, on {request.by}: {why}"
         log.warning("%s", text)
         self.run.alert("preempted without a checkpoint", text, step=self.state.global_step)
-
-    def _after_prediction_step(self) -> None:
-        super()._after_prediction_step()
-        if self.run.control.tick() and self._may_give_up:
-            raise _GivenUpError
 
     def _tell_saved(self, path: Path) -> None:
         self._saved = (self.state.global_step, self._owed)
