@@ -283,7 +283,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         if self.headers.get("transfer-encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("content-length", "0")))
+            size = int(self.headers.get("content-length", "0"))
+            body = self.rfile.read(size)
+            if len(body) < size:
+                raise ConnectionResetError("the client went away before its request was complete")
+            return body
         pieces: list[bytes] = []
         while size := int(self.rfile.readline().split(b";")[0], 16):
             pieces.append(self.rfile.read(size))

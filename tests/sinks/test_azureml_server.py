@@ -32,10 +32,10 @@ def send(server, exchange, target=None, **changed):
     exchange = {**exchange, **changed}
     body = exchange["body"]
     content = b"12345" if body == {"_len": 5} else json.dumps(body).encode() if body else b""
-    status, answer, _ = server.answer(
+    reply = server.answer(
         exchange["method"], target or exchange["path"], exchange["headers"], content
     )
-    return status, json.loads(answer) if answer.startswith(b"{") else None
+    return reply.status, json.loads(reply.body) if reply.body.startswith(b"{") else None
 
 
 def begun(server):
@@ -107,7 +107,7 @@ def test_places_of_files(server, body, status):
     server.add_job("fake-run")
     place = exchanges(UPLOAD)[0]
     content = json.dumps(body).encode()
-    assert server.answer("POST", place["path"], place["headers"], content)[0] == status
+    assert server.answer("POST", place["path"], place["headers"], content).status == status
 
 
 def test_a_path_is_given_once(server):

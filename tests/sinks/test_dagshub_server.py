@@ -27,8 +27,8 @@ def send(server, exchange, parts=None):
     if exchange["body"] is not None:
         parts = exchange["body"]["_multipart"] if parts is None else parts
         content = "".join(f"--BOUNDARY{part}" for part in [*parts, "--\r\n"]).encode()
-    status, answer, _ = server.answer(exchange["method"], exchange["path"], headers, content)
-    return status, json.loads(answer or b"{}")
+    reply = server.answer(exchange["method"], exchange["path"], headers, content)
+    return reply.status, json.loads(reply.body or b"{}")
 
 
 def test_recorded_requests_are_answered_alike(server):

@@ -41,12 +41,12 @@ class Replay:
         body = self._translated(request["body"])
         content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         headers = {name.lower(): value for name, value in request["headers"].items()}
-        status, answer, _ = self.server.answer(
+        reply = self.server.answer(
             request["method"], f"{path}?{urlencode(pairs)}", headers, content
         )
-        if status == request["status"] == 200 and isinstance(request["resp"], dict):
-            self._learn(request["resp"], json.loads(answer))
-        return status, answer
+        if reply.status == request["status"] == 200 and isinstance(request["resp"], dict):
+            self._learn(request["resp"], json.loads(reply.body))
+        return reply.status, reply.body
 
     def _translated(self, value, key=""):
         if isinstance(value, dict):

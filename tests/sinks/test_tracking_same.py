@@ -45,8 +45,8 @@ class TestDagsHub:
             parts = each["body"]["_multipart"] if each["body"] else []
             form = "".join(f"--BOUNDARY{part}" for part in [*parts, "--\r\n"]).encode()
             content = form if parts else b""
-            status, _, _ = server.answer(each["method"], each["path"], each["headers"], content)
-            assert status == 200
+            reply = server.answer(each["method"], each["path"], each["headers"], content)
+            assert reply.status == 200
 
     def ours(self, server, folder):
         output = folder / "outdir"
@@ -96,12 +96,10 @@ class TestAzureML:
         for each in exchanges("azureml/sdk_azureml_mlflow_1.62_job_with_token_refresh.jsonl"):
             request = json.loads(json.dumps(each).replace(RUN, run_id))
             content = json.dumps(request["body"]).encode() if request["body"] else b""
-            status, answer, _ = server.answer(
-                request["method"], request["path"], request["headers"], content
-            )
-            assert status == each["status"]
+            reply = server.answer(request["method"], request["path"], request["headers"], content)
+            assert reply.status == each["status"]
             if request["path"].endswith("runs/create"):
-                run_id = json.loads(answer)["run"]["info"]["run_id"]
+                run_id = json.loads(reply.body)["run"]["info"]["run_id"]
 
     def ours(self, server, folder, monkeypatch):
         experiment = server.add_job("job")
