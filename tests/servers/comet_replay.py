@@ -1,6 +1,5 @@
 """Sends what Comet's own client sent to the stand-in, from the recordings of it."""
 
-import gzip
 import json
 from pathlib import Path
 from urllib.parse import urlencode
@@ -33,12 +32,12 @@ class Replay:
         headers = {name.lower(): value for name, value in request["headers"].items()}
         content = self._content(body, headers)
         target = self._translated(f"{request['path']}?{urlencode(query)}")
-        status, _, found, _ = self.server.answer(request["method"], target, headers, content)
-        answer = json.loads(found)
+        reply = self.server.answer(request["method"], target, headers, content)
+        answer = json.loads(reply.body)
         for name in ("runId", "experimentKey"):
             if name in answer and name in line["response"]["body"]:
                 self.ids[line["response"]["body"][name]] = answer[name]
-        return status, answer.get("sdk_error_code") or 0
+        return reply.status, answer.get("sdk_error_code") or 0
 
     def play(self, name):
         """Send a whole recording; tell which requests were answered in another way."""
@@ -66,9 +65,7 @@ class Replay:
         if "multipart" in body:
             boundary = headers["content-type"].partition("boundary=")[2]
             return b"".join(_parts(boundary, body["multipart"]))
-        content = self._translated(json.dumps(body)).encode()
-        zipped = headers.get("content-encoding") == "gzip"
-        return gzip.compress(content) if zipped else content
+        return self._translated(json.dumps(body)).encode()
 
 
 def _parts(boundary, parts):

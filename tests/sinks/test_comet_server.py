@@ -100,7 +100,7 @@ def test_an_upload_that_lacks_something_is_refused():
 def test_the_key_alone_opens_it():
     """In the header too, where the body has none."""
     with StandIn() as server:
-        status, _, body, _ = server.answer("GET", "/api/rest/v2/experiment/tags", {}, b"")
+        reply = server.answer("GET", "/api/rest/v2/experiment/tags", {}, b"")
 
-    assert (status, json.loads(body)["sdk_error_code"]) == (400, 90212)
-    assert KEY not in body.decode()
+    assert (reply.status, json.loads(reply.body)["sdk_error_code"]) == (400, 90212)
+    assert KEY not in reply.body.decode()
