@@ -29,13 +29,11 @@ class Replay:
         """Tell the status and what the stand-in answers; remember ids."""
         self._press(request)
         content = self.content(request, request.get("body") if body is None else body)
-        status, answer, _ = self.server.answer(
-            request["method"], request["path"], request["headers"], content
-        )
-        answer = json.loads(answer)
-        if status == 200 and "id" in request.get("data", {}):
+        reply = self.server.answer(request["method"], request["path"], request["headers"], content)
+        answer = json.loads(reply.body)
+        if reply.status == 200 and "id" in request.get("data", {}):
             self.ids[request["data"]["id"]] = answer["data"]["id"]
-        return status, answer
+        return reply.status, answer
 
     def content(self, request, body):
         """The body as it is sent."""

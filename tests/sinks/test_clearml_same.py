@@ -288,7 +288,7 @@ def test_the_same_fields(tmp_path):
         keys = {"api_access_key": "FAKE", "api_secret_key": "FAKE"}
         sink = ClearmlSink(api_host=server.url, files_host=server.url, log_model="all", **keys)
         sync_run(write_attempt(tmp_path / "run", events, config={"a": 1}), [sink], pace=QUICK)
-        for call, body in server.requests:
+        for _, call, body in server.requests:
             if call != "upload":
                 _note(sent, call, body)
 
