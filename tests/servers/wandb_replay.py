@@ -36,7 +36,7 @@ def send(server, request):
         pair = re.sub(r".*'(.*)'.*", r"\1", headers["authorization"])
         headers["authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
     body = request["req"]
-    return server.answer(request["method"], request["path"], headers, _content(body))[0]
+    return server.answer(request["method"], request["path"], headers, _content(body)).status
 
 
 def _content(body):

@@ -57,7 +57,7 @@ async def test_a_large_file(artifacts, folder):
         "authorization"
         not in [
             headers
-            for (call, _), headers in zip(server.requests, server.headers, strict=True)
+            for (_, call, _), headers in zip(server.requests, server.headers, strict=True)
             if call == "storage"
         ][1]
     )

@@ -399,7 +399,7 @@ class TestFields:
         deliver(run_dir, server)
 
         more = {}
-        for call, body in server.requests:
+        for _, call, body in server.requests:
             request = {"variables": body} if isinstance(body, dict) and call[0].isupper() else body
             for name, keys in _fields(call, request):
                 if unknown := keys - sent[name]:
