@@ -83,6 +83,11 @@ class Exchange:
         self._server = server
         self._handler = handler
 
+    @property
+    def connection(self) -> socket.socket:
+        """The connection itself, for what HTTP says nothing of."""
+        return self._handler.connection
+
     def apply(self) -> Reply:
         """Show the request to the service."""
         return self._server.apply(self.request)

@@ -46,7 +46,7 @@ class TrackerServer:
 
     Attributes:
         methods: Those that it serves.
-        refused: How it refuses, given a status alone.
+        refusal: How it refuses, given a status alone.
         requests: Calls so far: method, call, and what the service takes for the body.
         headers: Those of each request.
         faults: For each call what its next requests meet: "lose" applies it and closes the
@@ -55,7 +55,7 @@ class TrackerServer:
     """
 
     methods: ClassVar[frozenset[str]] = frozenset({"GET", "POST"})
-    refused: ClassVar[type[Refused]] = Refused
+    refusal: ClassVar[type[Refused]] = Refused
 
     def __init__(self, *, certificate: Path | None = None) -> None:
         self.requests: list[tuple[str, str, Any]] = []
@@ -65,7 +65,7 @@ class TrackerServer:
         self._lock = threading.Lock()
         self._failures: list[Exception] = []
         self._http = ScriptedServer(certificate=certificate)
-        self._http.always = self._serve
+        self._http.always = self.serve
 
     def __enter__(self) -> Self:
         self._http.up()
@@ -101,7 +101,7 @@ class TrackerServer:
         request = Request(method, parts.path, query, headers, content)
         try:
             if method not in self.methods:
-                raise self.refused(501)
+                raise self.refusal(501)
             call, body = self.read(request)
             self.before(call)
             with self._lock:
@@ -120,9 +120,10 @@ class TrackerServer:
         if isinstance(fault, Refused):
             raise fault
         if isinstance(fault, int):
-            raise self.refused(fault)
+            raise self.refusal(fault)
 
-    def _serve(self, exchange: Exchange) -> None:
+    def serve(self, exchange: Exchange) -> None:
+        """Deal with what arrived."""
         request = exchange.request
         try:
             reply = self.answer(request.method, request.target, request.headers, request.body)

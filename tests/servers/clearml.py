@@ -66,7 +66,7 @@ class StandIn(_tracker.TrackerServer):
     """
 
     methods = frozenset({"GET", "POST", "PUT", "DELETE"})
-    refused = Refused
+    refusal = Refused
 
     def __init__(self, *, access="FAKE", secret="FAKE"):  # noqa: S107 - of no server
         super().__init__()

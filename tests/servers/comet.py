@@ -109,7 +109,7 @@ class StandIn(TrackerServer):
         largest: Megabytes that an asset may have.
     """
 
-    refused = Refused
+    refusal = Refused
 
     def __init__(self, *, key=KEY, beat=10_000, largest=200):
         super().__init__()

@@ -66,7 +66,7 @@ class StandIn(_tracker.TrackerServer):
     """
 
     methods = frozenset({"GET", "POST", "PUT", "PATCH"})
-    refused = Refused
+    refusal = Refused
 
     def __init__(self, *, old=False, serves_artifacts=True, certificate=None):
         super().__init__(certificate=certificate)

@@ -91,7 +91,7 @@ class StandIn(_tracker.TrackerServer):
     """
 
     methods = frozenset({"GET", "POST", "PUT"})
-    refused = Refused
+    refusal = Refused
 
     def __init__(self, *, key=KEY):
         super().__init__()
