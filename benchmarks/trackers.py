@@ -22,6 +22,7 @@ from _facts import describe, load
 from _report import microseconds, table, write
 
 from tests.servers import clearml, comet, neptune, wandb
+from tests.servers._tracker import TrackerServer
 from tests.vendors.clearml_server import token
 
 CASE = Path(__file__).with_name("_trackers_case.py")
@@ -30,7 +31,6 @@ PACKAGES = {"comet": "comet_ml"}
 METRICS = 5
 PATIENCE = 60.0
 """Seconds beyond the loop's within which a run must have begun and ended."""
-StandIn = wandb.StandIn | comet.StandIn | neptune.StandIn | clearml.StandIn
 METHOD = """\
 {steps} steps with {metrics} metrics each, evenly over {seconds:g} s, {rounds} rounds in which all
 take turns; each is a process of its own with torch loaded, against a server of its own on this
@@ -58,51 +58,35 @@ class Cost:
     others: float
 
 
-class Counted:
-    """A stand-in's answers, counted."""
-
-    def __init__(self, server: StandIn) -> None:
-        self.requests = self.bytes = 0
-        self._answer = server.answer
-        server.answer = self._count
-
-    def _count(self, method: str, target: str, headers: object, content: bytes) -> object:
-        self.requests += 1
-        self.bytes += len(content)
-        return self._answer(method, target, headers, content)
-
-
-def server_of(service: str) -> tuple[StandIn, dict[str, str]]:
-    """A server, and the environment in which a client finds it; the address is put in later.
+def server_of(service: str) -> tuple[TrackerServer, dict[str, str]]:
+    """A server, and the environment in which a client finds it; what it knows is put in later.
 
     For no service it is a server that nobody is told of.
     """
     if service == "none":
         return wandb.StandIn(), {}
     if service == "wandb":
-        return wandb.StandIn(), {"WANDB_BASE_URL": "{url}", "WANDB_API_KEY": wandb.KEY}
+        return wandb.StandIn(), {"WANDB_BASE_URL": "{0.url}", "WANDB_API_KEY": wandb.KEY}
     if service == "comet":
-        address = {"COMET_URL_OVERRIDE": "{url}/clientlib/"}
+        address = {"COMET_URL_OVERRIDE": "{0.url}/clientlib/"}
         return comet.StandIn(), {"COMET_API_KEY": comet.KEY, **address}
     if service == "neptune":
-        server = neptune.StandIn()
         # It speaks no TLS, which Neptune's client would ask for.
         given = {"NEPTUNE_PROJECT": "team/demo", "OAUTHLIB_INSECURE_TRANSPORT": "1"}
-        return server, {"NEPTUNE_API_TOKEN": server.token, **given}
+        return neptune.StandIn(), {"NEPTUNE_API_TOKEN": "{0.token}", **given}
     task_server = clearml.StandIn()
     task_server.token = token()  # its client reads it
     keys = {"CLEARML_API_ACCESS_KEY": "FAKE", "CLEARML_API_SECRET_KEY": "FAKE"}
-    hosts = {f"CLEARML_{host}_HOST": "{url}" for host in ("API", "WEB", "FILES")}
+    hosts = {f"CLEARML_{host}_HOST": "{0.url}" for host in ("API", "WEB", "FILES")}
     return task_server, keys | hosts
 
 
 def measure(service: str, who: str, steps: int, seconds: float) -> Cost | None:
     """Let one of them log, in a process and a home of its own; None if that does not end."""
     server, variables = server_of(service)
-    counted = Counted(server)
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     with server, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        given = {name: value.format(url=server.url) for name, value in variables.items()}
+        given = {name: value.format(server) for name, value in variables.items()}
         with subprocess.Popen(  # noqa: S603 - our own words
             # Without -P this folder's names would hide the packages of those names.
             [sys.executable, "-P", str(CASE), service, who, str(steps), str(seconds), folder],
@@ -121,7 +105,8 @@ def measure(service: str, who: str, steps: int, seconds: float) -> Cost | None:
     if process.returncode:
         sys.exit(f"{service}, {who}:\n{output}\n{errors}")
     told = json.loads(next(line for line in output.splitlines() if line.startswith('{"log"')))
-    return Cost(requests=counted.requests, bytes=counted.bytes, **told)
+    size = sum(int(each.get("content-length", "0")) for each in server.headers)
+    return Cost(requests=len(server.requests), bytes=size, **told)
 
 
 def row(service: str, who: str, costs: list[Cost], points: int) -> list[str]:

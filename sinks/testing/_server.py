@@ -86,7 +86,8 @@ class Exchange:
     @property
     def connection(self) -> socket.socket:
         """The connection itself, for what HTTP says nothing of."""
-        return self._handler.connection
+        connection: socket.socket = self._handler.connection
+        return connection
 
     def apply(self) -> Reply:
         """Show the request to the service."""
