@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,21 +16,13 @@ from sinks.testing import Reply, ScriptedServer, self_signed
 from tests.servers.azureml import StandIn, token
 from tests.servers.journals import QUICK, write_attempt
 from tests.vendors.mlflow_server import READER
+from tests.vendors.programs import needs, run_program
 
 PYTHON = os.environ.get("HOTLOOP_AZUREML_PYTHON")
-ROOT = Path(__file__).parents[2]
 JOB = "cool_plum_1"
 RESOURCE = "https://management.azure.com"
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(200),  # the clients take many seconds to import on a busy machine
-    pytest.mark.skipif(
-        PYTHON is None,
-        reason="needs the azureml-mlflow and azure-identity packages: set HOTLOOP_AZUREML_PYTHON "
-        "to an interpreter with them",
-    ),
-]
+pytestmark = needs(PYTHON, "AZUREML", "azureml-mlflow and azure-identity", timeout=200)
 
 
 @pytest.fixture(autouse=True)
@@ -57,19 +48,6 @@ def job(server, certificate):
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PYTHONWARNINGS": "ignore",
     }
-
-
-def start(command, environment):
-    """Run a program to its end."""
-    done = subprocess.run(  # noqa: S603 - our own programs
-        command,
-        capture_output=True,
-        check=False,
-        timeout=150,
-        env={**os.environ, **environment},
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    return done
 
 
 def deliver(folder, file, certificate):
@@ -99,7 +77,8 @@ def test_the_client_and_our_sink_leave_the_same(tmp_path, monkeypatch):
     file.write_text("12345")
     with StandIn(certificate=certificate) as theirs, StandIn(certificate=certificate) as ours:
         program = Path(__file__).with_name("azureml_client.py")
-        start([PYTHON, str(program), str(file)], job(theirs, certificate))
+        variables = job(theirs, certificate)
+        run_program(PYTHON, str(program), str(file), folder=tmp_path, environment=variables)
         for name, value in job(ours, certificate).items():
             monkeypatch.setenv(name, value)
         deliver(tmp_path, file, certificate)
@@ -122,8 +101,9 @@ def test_the_client_reads_our_run(tmp_path, monkeypatch):
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         deliver(tmp_path, file, certificate)
-        command = [PYTHON, str(READER), variables["MLFLOW_TRACKING_URI"], "run", JOB]
-        read = json.loads(start(command, variables).stdout.decode().splitlines()[-1])
+        command = (PYTHON, str(READER), variables["MLFLOW_TRACKING_URI"], "run", JOB)
+        printed = run_program(*command, folder=tmp_path, environment=variables)
+        read = json.loads(printed.splitlines()[-1])
 
     assert read["experiment"] == "azexp"
     assert read["status"] == "RUNNING"
@@ -136,9 +116,8 @@ def test_the_client_reads_our_run(tmp_path, monkeypatch):
 
 def test_azure_identity_finds_a_token(tmp_path):
     """That of a managed identity, which a machine's own service gives; once for many requests."""
-    packages = start(
-        [PYTHON, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], {}
-    ).stdout
+    look = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = run_program(PYTHON, "-c", look, folder=tmp_path, environment={})
     run_dir = write_attempt(
         tmp_path / "run", [MetricsLogged(step=n, metrics={"n": float(n)}) for n in range(3)]
     )
@@ -146,15 +125,9 @@ def test_azure_identity_finds_a_token(tmp_path):
     with StandIn() as server, identity(given) as service:
         server.tokens = {given}
         program = Path(__file__).with_name("azureml_identity.py")
-        arguments = [packages.decode().strip(), str(run_dir), server.tracking_uri]
-        start(
-            [sys.executable, str(program), *arguments],
-            {
-                "PYTHONPATH": str(ROOT),
-                "IDENTITY_ENDPOINT": f"{service.url}/token",
-                "IDENTITY_HEADER": "secret",
-            },
-        )
+        arguments = [packages.strip(), str(run_dir), server.tracking_uri]
+        told = {"IDENTITY_ENDPOINT": f"{service.url}/token", "IDENTITY_HEADER": "secret"}
+        run_program(sys.executable, str(program), *arguments, folder=tmp_path, environment=told)
 
     assert len(server.run.series("n")) == 3
     assert server.run.info["status"] == "FINISHED"

@@ -1,0 +1,81 @@
+"""Interpreters that have the vendors' packages, and programs that run in them to a good end."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES = ("AZURE", "CLEARML_", "COMET_", "DAGSHUB_", "MLFLOW_", "NEPTUNE_", "WANDB_")
+"""Beginnings of variables that whoever runs the tests may have set."""
+
+
+def find_python(vendor: str, package: str) -> str | None:
+    """An interpreter that has a vendor's package: the one that a variable names, or this one."""
+    given = os.environ.get(f"HOTLOOP_{vendor}_PYTHON")
+    if given:
+        return given
+    return sys.executable if importlib.util.find_spec(package) else None
+
+
+def needs(
+    python: str | None, vendor: str, packages: str, *, timeout: float
+) -> list[pytest.MarkDecorator]:
+    """The marks of tests that run programs in an interpreter; `timeout` is of a busy machine."""
+    reason = (
+        f"needs the packages {packages}: `make test-vendors`, or set HOTLOOP_{vendor}_PYTHON to an "
+        "interpreter with them"
+    )
+    return [
+        pytest.mark.slow,
+        pytest.mark.timeout(timeout),
+        pytest.mark.skipif(python is None, reason=reason),
+    ]
+
+
+def run_program(
+    python: str,
+    *arguments: str,
+    folder: Path,
+    environment: Mapping[str, str],
+    given: str = "",
+    timeout: float = 200.0,
+) -> str:
+    """Run a program, which has to end well; what it printed.
+
+    Args:
+        python: The interpreter.
+        *arguments: The program and what it is told.
+        folder: Where it works, and its home.
+        environment: What it is to find there, beside what is no service's.
+        given: Its standard input.
+        timeout: Seconds until it is killed; a test fails of that.
+    """
+    kept = {name: each for name, each in os.environ.items() if not name.startswith(SERVICES)}
+    ours = {"HOME": str(folder), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(  # noqa: S603 - our own arguments
+        [python, *arguments],
+        input=given,
+        cwd=folder,
+        env={**kept, **ours, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def train(
+    python: str, service: str, library: str, *, folder: Path, environment: Mapping[str, str]
+) -> None:
+    """Run `reporting.py` under Transformers' trainer or ours, in a folder that may not exist."""
+    folder.mkdir(exist_ok=True)
+    alike = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    program = ("-m", "tests.vendors.reporting", service, library)
+    run_program(python, *program, folder=folder, environment={**alike, **environment})
