@@ -1,18 +1,14 @@
 """Sends recorded requests of Neptune's own client to the stand-in, with the ids that it gave."""
 
 import json
-from pathlib import Path
+from functools import partial
 from urllib.parse import urlencode
 
+from tests.servers import _recordings
 from tests.servers.neptune import Refused
 
-RECORDINGS = Path(__file__).parent / "recordings" / "neptune"
-
-
-def recorded(name):
-    """The exchanges of a recording."""
-    lines = (RECORDINGS / f"{name}.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+NAMES = _recordings.names_of("neptune")
+recorded = partial(_recordings.load, "neptune")
 
 
 class Replay:
@@ -20,7 +16,7 @@ class Replay:
 
     def __init__(self, server):
         self.server = server
-        self._ids = {}
+        self._ids = _recordings.Ids()
         self._access = ""
 
     def whole(self, name):
@@ -54,9 +50,7 @@ class Replay:
             headers["authorization"] = f"Bearer {self._access}"
         if "x-neptune-api-token" in headers:
             headers["x-neptune-api-token"] = self.server.token
-        query = urlencode([(key, self._ids.get(value, value)) for key, value in request["query"]])
-        for theirs, ours in self._ids.items():
-            query = query.replace(theirs, ours)
+        query = self._ids.translate(urlencode([*map(tuple, request["query"])]))
         content = self._content(request["body"])
         return self.server.answer(request["method"], f"{request['path']}?{query}", headers, content)
 
@@ -64,10 +58,7 @@ class Replay:
         if body is None:
             return b""
         if "json" in body:
-            text = json.dumps(body["json"])
-            for theirs, ours in self._ids.items():
-                text = text.replace(theirs, ours)
-            return text.encode()
+            return self._ids.translate(json.dumps(body["json"])).encode()
         return bytes(body["bytes"]["len"]) if "bytes" in body else urlencode(body["form"]).encode()
 
     def _learn(self, wanted, found):

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from tests.servers._recordings import without
 from tests.servers.clearml import StandIn
 from tests.servers.clearml_fields import CALLS, EVENTS
 from tests.servers.clearml_replay import NAMES, Replay, call_of, requests_of
@@ -31,14 +32,11 @@ def wrong(request):
     body = request.get("body")
     if isinstance(body, list):
         for key in EVENTS[body[0]["type"]][0]:
-            yield (
-                key,
-                [{name: each for name, each in event.items() if name != key} for event in body],
-            )
+            yield key, [without(event, key) for event in body]
         yield "+", [{**event, "spurious": 1} for event in body]
     elif call_of(request) in CALLS:
         for key in CALLS[call_of(request)][0]:
-            yield key, {name: each for name, each in body.items() if name != key}
+            yield key, without(body, key)
         yield "+", {**body, "spurious": 1}
 
 

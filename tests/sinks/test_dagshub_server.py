@@ -2,16 +2,13 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
+from tests.servers._recordings import load
 from tests.servers.dagshub import StandIn
 
-RECORDING = (
-    Path(__file__).parents[1] / "servers" / "recordings" / "dagshub"
-) / "sdk_0.7.3_init_and_add_dir.jsonl"
-EXCHANGES = [json.loads(line) for line in RECORDING.read_text().splitlines()]
+EXCHANGES = load("dagshub", "sdk_0.7.3_init_and_add_dir")
 UPLOADS = [each for each in EXCHANGES if each["method"] == "PUT"]
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tests.servers.neptune import StandIn
-from tests.servers.neptune_replay import RECORDINGS, Replay, recorded
+from tests.servers.neptune_replay import NAMES, Replay, recorded
 
 NEPTUNE = "neptune_1.14.0_"
 BEFORE = {
@@ -15,7 +15,6 @@ BEFORE = {
     f"{NEPTUNE}resume": f"{NEPTUNE}first_part",
 }
 """What has to be there before a recording."""
-NAMES = sorted(path.stem for path in RECORDINGS.glob("*.jsonl"))
 OPTIONAL = {"gitInfo", "customId", "organizationName", "ext"}
 
 
