@@ -14,7 +14,6 @@ class TestAzureML(TrackerSuite):
 
     stand_in = StandIn
     secrets = (TOKEN,)
-    prefixes = ("AZURE", "MLFLOW_")
 
     def make_sink(self, server: ScriptedServer) -> AzureMLSink:
         return AzureMLSink(

@@ -18,7 +18,6 @@ class TestClearml(TrackerSuite):
 
     stand_in = partial(StandIn, access="access-key", secret=SECRET)
     secrets = (SECRET,)
-    prefixes = ("CLEARML_", "TRAINS_")
 
     def make_sink(self, server: ScriptedServer) -> ClearmlSink:
         return ClearmlSink(

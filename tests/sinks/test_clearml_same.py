@@ -28,11 +28,7 @@ from tests.servers.clearml_reading import SUMMARY
 from tests.servers.clearml_replay import NAMES, Replay, requests_of
 from tests.servers.journals import QUICK, write_attempt
 
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch, tmp_path):
-    """Without a `clearml.conf` of whoever runs the tests."""
-    monkeypatch.setenv("HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("environment")
 
 
 def theirs(name):

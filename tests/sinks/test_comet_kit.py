@@ -18,7 +18,6 @@ class TestComet(TrackerSuite):
 
     stand_in = partial(StandIn, key=API_KEY)
     secrets = (API_KEY,)
-    prefixes = ("COMET_", "HOTLOOP_COMET_")
 
     def make_sink(self, server: ScriptedServer) -> CometSink:
         return CometSink(api_key=API_KEY, url_override=server.url, timeout=1.0, read_timeout=0.7)

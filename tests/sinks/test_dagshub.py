@@ -22,24 +22,10 @@ from sinks.dagshub import DagsHubSink
 from tests.servers.dagshub import REPOSITORY, TOKEN, USER, Refused, StandIn
 from tests.servers.journals import QUICK, write_attempt
 
-VARIABLES = (
-    *("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
-    *("MLFLOW_TRACKING_TOKEN", "MLFLOW_TAGS", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"),
-    *("HF_DAGSHUB_LOG_ARTIFACTS", "HF_MLFLOW_LOG_ARTIFACTS", "BRANCH", "XDG_CACHE_HOME"),
-    *("DAGSHUB_CLIENT_HOST", "DAGSHUB_CLIENT_TOKENS_CACHE", "DAGSHUB_USER_TOKEN"),
-    *("DAGSHUB_USERNAME", "DAGSHUB_PASSWORD", "DAGSHUB_REPOSITORY", "DISABLE_MLFLOW_INTEGRATION"),
-)
+pytestmark = pytest.mark.usefixtures("environment")
+
 ARGUMENT = "another token"
 URI = f"https://dagshub.com/{REPOSITORY}.mlflow"
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch, tmp_path):
-    """Without settings of whoever runs the tests."""
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return monkeypatch
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ class TestDagsHub(TrackerSuite):
 
     stand_in = StandIn
     secrets = (TOKEN,)
-    prefixes = ("DAGSHUB_", "MLFLOW_", "HF_DAGSHUB_")
 
     def make_sink(self, server: ScriptedServer) -> DagsHubSink:
         return DagsHubSink(

@@ -16,7 +16,6 @@ class TestMlflow(TrackerSuite):
 
     stand_in = StandIn
     secrets = (TOKEN,)
-    prefixes = ("MLFLOW_", "HF_MLFLOW_")
 
     def make_sink(self, server: ScriptedServer) -> MlflowSink:
         return MlflowSink(

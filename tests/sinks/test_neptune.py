@@ -45,21 +45,10 @@ from tests.servers.journals import QUICK, write_attempt
 from tests.servers.neptune import Refused, StandIn, api_token
 from tests.waiting import eventually
 
-VARIABLES = (
-    *("NEPTUNE_API_TOKEN", "NEPTUNE_PROJECT", "NEPTUNE_MODE", "NEPTUNE_CUSTOM_RUN_ID"),
-    *("NEPTUNE_MONITORING_NAMESPACE", "NEPTUNE_ALLOW_SELF_SIGNED_CERTIFICATE", "NEPTUNE_VERIFY"),
-    *("NEPTUNE_TAGS", "NEPTUNE_NAME", "NEPTUNE_WITH_ID", "NEPTUNE_DIALECT"),
-)
+pytestmark = pytest.mark.usefixtures("environment")
+
 TOKEN = api_token("https://neptune.example.org")
 LOSS = "finetuning/train/loss"
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    """Without settings of whoever runs the tests."""
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    return monkeypatch
 
 
 @pytest.fixture

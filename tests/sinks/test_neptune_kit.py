@@ -13,7 +13,6 @@ class TestNeptune(TrackerSuite):
     """Neptune, with a token of this server."""
 
     stand_in = StandIn
-    prefixes = ("NEPTUNE_",)
 
     def make_sink(self, server: ScriptedServer) -> NeptuneSink:
         token = api_token(server.url)

@@ -18,11 +18,7 @@ from tests.servers.journals import QUICK, write_attempt
 RUN = "0" * 31 + "1"
 
 
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch, tmp_path):
-    for name in ("MLFLOW_RUN_ID", "AZUREML_RUN_ID", "MLFLOW_TRACKING_USERNAME", "BRANCH"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("environment")
 
 
 def deliver(run_dir, sink):

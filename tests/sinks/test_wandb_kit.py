@@ -14,7 +14,6 @@ class TestWandb(TrackerSuite):
 
     stand_in = StandIn
     secrets = (KEY,)
-    prefixes = ("WANDB_", "HOTLOOP_WANDB_")
 
     def make_sink(self, server: ScriptedServer) -> WandbSink:
         return WandbSink(base_url=server.url, api_key=KEY, timeout=1.0, read_timeout=0.7)

@@ -41,15 +41,12 @@ from tests.servers.wandb import KEY, StandIn
 from tests.servers.wandb_replay import load, replayed
 from tests.servers.wandb_states import AXIS, OWN, columns, config, ending, is_number, shown, summary
 
+pytestmark = pytest.mark.usefixtures("environment")
+
 TOTALS = {
     *("train_loss", "train_runtime", "total_flos"),
     *("train_samples_per_second", "train_steps_per_second"),
 }
-
-
-@pytest.fixture(autouse=True)
-def environment(wandb_environment):
-    return wandb_environment
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.nobody import settings
+
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = ("AZURE", "CLEARML_", "COMET_", "DAGSHUB_", "MLFLOW_", "NEPTUNE_", "WANDB_")
-"""Beginnings of variables that whoever runs the tests may have set."""
 
 
 def find_python(vendor: str, package: str) -> str | None:
@@ -55,7 +55,7 @@ def run_program(
         given: Its standard input.
         timeout: Seconds until it is killed; a test fails of that.
     """
-    kept = {name: each for name, each in os.environ.items() if not name.startswith(SERVICES)}
+    kept = {name: os.environ[name] for name in os.environ.keys() - settings()}
     ours = {"HOME": str(folder), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(  # noqa: S603 - our own arguments
         [python, *arguments],

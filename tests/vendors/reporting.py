@@ -73,7 +73,10 @@ SERVICES = {
         after=lambda each: each.evaluate(),
     ),
     "wandb": Service(
-        "wandb", "sinks.wandb:WandbSink", after=lambda each: each.log({"eval_done": 1.0})
+        "wandb",
+        "sinks.wandb:WandbSink",
+        arguments={"run_name": None},  # upstream calls the model after the run if it has a name
+        after=lambda each: each.log({"eval_done": 1.0}),
     ),
 }
 

@@ -9,11 +9,11 @@ import pytest
 import runtime
 from bus import HistogramLogged, MediaLogged, MetricsLogged, SummaryLogged, TextLogged, sync_run
 from sinks.wandb import WandbSink
+from tests.nobody import clear_environment
 from tests.servers.journals import QUICK, write_attempt
 from tests.servers.wandb import KEY, StandIn
 from tests.servers.wandb_states import (
     AXIS,
-    clear_environment,
     columns,
     config,
     ending,
