@@ -7,7 +7,7 @@ client was killed, is none.
 import json
 import threading
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -42,7 +42,7 @@ class Request:
 
 
 class TrackerServer:
-    """The server; within `with` it serves on `url` from a thread.
+    """A tracker's server; within `with` it serves on `url` from a thread.
 
     Attributes:
         methods: Those that it serves.
@@ -61,7 +61,7 @@ class TrackerServer:
         self.requests: list[tuple[str, str, Any]] = []
         self.headers: list[Mapping[str, str]] = []
         self.faults: defaultdict[str, deque[Any]] = defaultdict(deque)
-        self.before = lambda _call: None
+        self.before: Callable[[str], object] = lambda _call: None
         self._lock = threading.Lock()
         self._failures: list[Exception] = []
         self._http = ScriptedServer(certificate=certificate)

@@ -101,7 +101,7 @@ class Experiment:
 
 
 class StandIn(TrackerServer):
-    """The server.
+    """Comet's server.
 
     Attributes:
         key: The API key that it knows.

@@ -58,7 +58,7 @@ class Run:
 
 
 class StandIn(_tracker.TrackerServer):
-    """The server.
+    """MLflow's server.
 
     Attributes:
         old: Whether it is of version 2.2.2.

@@ -106,7 +106,7 @@ class Run:
 
 
 class StandIn(_tracker.TrackerServer):
-    """The server.
+    """Neptune's server.
 
     Attributes:
         minfx: Whether it is Minfx's.

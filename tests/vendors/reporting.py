@@ -45,7 +45,7 @@ class Service:
 
     name: str
     sink: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     reporting: Callable[[str], Mapping[str, Any]] = lambda _library: {}
     after: Callable[[Any], object] = lambda _trainer: None
 
