@@ -55,6 +55,7 @@ from bus._errors import (
     DeviceValueError,
     EventDefinitionError,
     LoggingError,
+    RanksError,
     RunNotFoundError,
 )
 from bus._event import SCHEMA_VERSION, Event, Metrics, Text, UnknownEvent, decode, encode
@@ -103,6 +104,7 @@ from bus._hooks import (
 )
 from bus._inbox import MetricsDraft, OnFull
 from bus._interrupts import deferred_interrupt
+from bus._leases import Leases, RankStore
 from bus._lifetime import Closable, forget, track
 from bus._live import Body
 from bus._options import BusOptions, Deliver, Durability
@@ -153,6 +155,7 @@ if TYPE_CHECKING:
     from bus._failures import (
         Backoff,
         DeliveryError,
+        HeldBackError,
         MisconfiguredError,
         RejectedError,
         Response,
@@ -186,6 +189,7 @@ _LAZY = {
     "list_cursors": "bus._cursor",
     "Backoff": "bus._failures",
     "DeliveryError": "bus._failures",
+    "HeldBackError": "bus._failures",
     "MisconfiguredError": "bus._failures",
     "RejectedError": "bus._failures",
     "Response": "bus._failures",
@@ -262,10 +266,12 @@ __all__ = [
     "FolderHold",
     "Gap",
     "Handle",
+    "HeldBackError",
     "HistogramLogged",
     "JournalReader",
     "JsonObject",
     "LatencyHistogram",
+    "Leases",
     "Level",
     "Log",
     "LoggingError",
@@ -291,6 +297,8 @@ __all__ = [
     "PredictionStepEnded",
     "Promise",
     "PushBegan",
+    "RankStore",
+    "RanksError",
     "Record",
     "Registrar",
     "RejectedError",

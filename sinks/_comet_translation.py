@@ -27,6 +27,7 @@ from bus import (
     SystemMetricsLogged,
     TextLogged,
     TrainEnded,
+    TrainerInitialized,
 )
 from sinks._comet_plan import Stretch
 from sinks._comet_settings import CometSettings
@@ -60,6 +61,7 @@ WANTED: Final[tuple[type[Event], ...]] = (
     SystemMetricsLogged,
     TextLogged,
     TrainEnded,
+    TrainerInitialized,
 )
 
 _RESULTS: Final = {"evaluated": "eval", "predicted": "predict", "train_ended": ""}
@@ -110,10 +112,8 @@ class Translation:
             for key, value in event.metrics.items():
                 name = _ranked(record, f"sys.{key.replace('/', '.')}")
                 self._point(event, name, value)
-        elif isinstance(event, RunStarted):
-            self._start(event)
-        elif isinstance(event, RunEnded):
-            self._end(event)
+        elif isinstance(event, (RunStarted, RunEnded, TrainerInitialized)):
+            self._life(event)
         elif isinstance(event, (CheckpointSaved, ArtifactReady)):
             self._stretch.uploads += self._uploads.file(record, event)
         elif isinstance(event, MediaLogged):
@@ -122,7 +122,11 @@ class Translation:
             self._words(record, event)
 
     def _shown(self, record: Record, key: str) -> str:
-        return _ranked(record, rewritten(key) if self._settings.rewrite else key)
+        return _ranked(record, rewritten(key) if self._rewrites() else key)
+
+    def _rewrites(self) -> bool:
+        wanted = self._settings.rewrite
+        return self._memory.trainer if wanted is None else wanted
 
     def _note_epoch(self, event: MetricsLogged | Evaluated | Predicted | TrainEnded) -> None:
         epoch = event.metrics.get("epoch")
@@ -148,7 +152,7 @@ class Translation:
     def _results(self, record: Record, event: Evaluated | Predicted | TrainEnded) -> None:
         """Add the numbers of an evaluation, unless they have been logged as metrics too."""
         self._note_epoch(event)
-        heading = "" if self._settings.rewrite else _RESULTS[event.type]
+        heading = "" if self._rewrites() else _RESULTS[event.type]
         dataset = event.dataset if isinstance(event, Evaluated) else None
         for key, value in event.metrics.items():
             whole = key
@@ -158,6 +162,14 @@ class Translation:
             if self._latest.get(name) != (event.step, value):
                 self._point(event, name, value)
 
+    def _life(self, event: RunStarted | RunEnded | TrainerInitialized) -> None:
+        if isinstance(event, RunStarted):
+            self._start(event)
+        elif isinstance(event, RunEnded):
+            self._end(event)
+        else:
+            self._memory.trainer = True
+
     def _start(self, event: RunStarted) -> None:
         if event.attempt > self._memory.masked_for:
             self._mask(event)
@@ -165,9 +177,12 @@ class Translation:
         others = self._stretch.others
         if event.attempt == 1:  # later somebody may have renamed it
             others["Name"] = shortened(self._name)
+        else:
+            others["hotloop.attempt"] = event.attempt
         others["Created from"] = "hotloop"
-        others["hotloop.attempt"] = event.attempt
-        for key, value in {**self._settings.others, **_facts(event.facts)}.items():
+        if facts := _facts(event.facts):
+            others["hotloop.facts"] = shortened(facts)
+        for key, value in self._settings.others.items():
             others[named(key)] = single(value)
         self._stretch.tags += self._settings.experiment_tags
         self._parameters(event, event.config)
@@ -240,13 +255,16 @@ def _ranked(record: Record, key: str) -> str:
     return named(f"rank{record.rank}/{key}" if record.rank else key)
 
 
-def _facts(facts: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Where the run is, each under a heading of its own."""
-    found: dict[str, JsonValue] = {}
-    for key in _FACTS:
-        value = facts.get(key)
-        if isinstance(value, list):
-            value = " ".join(map(str, value))
-        if value is not None:
-            found[f"hotloop.{key}"] = value if isinstance(value, str) else compact(value)
-    return found
+def _facts(facts: Mapping[str, JsonValue]) -> str:
+    """Where the run is, as one text: each single value is a request of its own.
+
+    What may be long stands last, where a text is cut.
+    """
+    found = {key: facts[key] for key in _FACTS if facts.get(key) is not None}
+    return ", ".join(f"{key} {_as_text(value)}" for key, value in found.items())
+
+
+def _as_text(value: JsonValue) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return value if isinstance(value, str) else compact(value)

@@ -9,10 +9,12 @@ import base64
 import hashlib
 import json
 import re
+import time
 from urllib.parse import unquote
 
 from sinks.testing import Reply
 from tests.servers import _tracker
+from tests.servers._tracker import encoded
 from tests.servers.wandb_runs import Run, identifier
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -88,18 +90,22 @@ class StandIn(_tracker.TrackerServer):
         artifacts: In the order of their making.
         stopped: Whether somebody has pressed the stop button.
         refuses: A text; requests to the file stream that hold it are answered 400.
+        quota: How many calls are taken in so many seconds, and how many requests to file
+            streams; one more is answered 429.
     """
 
     methods = frozenset({"GET", "POST", "PUT"})
     refusal = Refused
 
-    def __init__(self, *, key=KEY):
+    def __init__(self, *, key=KEY, quota=None):
         super().__init__()
         self.authorization = "Basic " + base64.b64encode(f"api:{key}".encode()).decode()
         self.runs = {}
         self.artifacts = []
         self.stopped = False
         self.refuses = None
+        self.quota = quota
+        self._windows = {}
         self._promised = {}
         self._uploads = {}
 
@@ -116,9 +122,29 @@ class StandIn(_tracker.TrackerServer):
         return _decoded(request)
 
     def apply(self, request, call, body):
-        path, headers = unquote(request.path), request.headers
         if call == "storage":
-            return self._put(path, body, headers)
+            return self._put(unquote(request.path), body, request.headers)
+        told = self._counted(call)
+        return Reply(200, encoded(self._called(request, call, body)), told)
+
+    def _counted(self, call):
+        """What is told of the quota, once a call has taken its part."""
+        if self.quota is None:
+            return {}
+        most, seconds = self.quota
+        now = time.monotonic()
+        kind = call == "file_stream"
+        full_again, taken = self._windows.get(kind, (0.0, 0))
+        if now >= full_again:
+            full_again, taken = now + seconds, 0
+        told = {"ratelimit-remaining": "0", "ratelimit-reset": f"{full_again - now + 0.001:.3f}"}
+        if taken == most:
+            raise Refused(429, "too many calls", told)
+        self._windows[kind] = full_again, taken + 1
+        return told | {"ratelimit-remaining": str(most - taken - 1)}
+
+    def _called(self, request, call, body):
+        path, headers = unquote(request.path), request.headers
         if headers.get("authorization") != self.authorization:
             raise Refused(401, "user is not logged in")
         check(headers.get("content-type") == "application/json", "the body must be JSON")

@@ -18,6 +18,7 @@ from bus import (
     SummaryLogged,
     SystemMetricsLogged,
     TrainEnded,
+    TrainerInitialized,
     list_cursors,
 )
 from sinks._comet_rates import Rates
@@ -133,6 +134,19 @@ class TestRequests:
         assert len(server.calls(METRIC)) == 4
         assert len(server.calls(PARAMETER)) == 2
 
+    def test_where_a_run_is_stands_in_one_value(self, server, tmp_path):
+        """Each single value is a request: a run begins with three, a later attempt is numbered."""
+        run_dir = write_attempt(tmp_path / "run", points(1), outcome=None)
+        deliver(run_dir, server)
+        write_attempt(run_dir, points(1), attempt=2, from_step=1)
+        deliver(run_dir, server)
+
+        keys = [body["key"] for body in server.calls("write/experiment/log-other")]
+        assert keys[:3] == ["Name", "Created from", "hotloop.facts"]
+        assert keys[4:7] == ["hotloop.attempt", "Created from", "hotloop.facts"]
+        told = f"host here, git_commit {'0' * 40}, command train.py"
+        assert server.experiment.others["hotloop.facts"] == told
+
     def test_times_steps_and_epochs_are_those_of_the_events(self, server, tmp_path):
         """Not of sending."""
         event = MetricsLogged(time=1_700_000_000.25, step=3, metrics={"loss": 1.0, "epoch": 0.5})
@@ -198,18 +212,22 @@ class TestRequests:
         assert server.experiment.series("eval_loss") == [(4, 0.5)]
         assert server.experiment.series("eval/dev/f1") == [(4, 0.25)]
 
-    def test_names_as_transformers_rewrites_them(self, server, tmp_path):
-        """With `rewrite`; the summary of a training is no exception."""
+    @pytest.mark.parametrize(
+        ("first", "settings"), [([], {"rewrite": True}), ([TrainerInitialized()], {})]
+    )
+    def test_names_as_transformers_rewrites_them(self, server, tmp_path, first, settings):
+        """If asked, and under our trainer; the summary of a training is no exception."""
         run_dir = write_attempt(
             tmp_path / "run",
             [
+                *first,
                 MetricsLogged(step=4, metrics={"loss": 0.5, "epoch": 1.0}),
                 MetricsLogged(step=4, metrics={"eval_loss": 0.5, "test_f1": 0.5}),
                 Evaluated(step=4, metrics={"eval_loss": 0.5}),
                 TrainEnded(step=4, metrics={"train_runtime": 9.0}),
             ],
         )
-        deliver(run_dir, server, rewrite=True)
+        deliver(run_dir, server, **settings)
 
         names = [name for name, *_ in server.experiment.points]
         assert names == ["train/loss", "train/epoch", "eval/loss", "test/f1", "train/train_runtime"]

@@ -16,9 +16,15 @@ from sinks.wandb import WandbSink
 from tests.nobody import clear_environment
 from tests.servers import clearml, comet, dagshub, mlflow, neptune, wandb
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
-STEPS = {"clearml": ("train", "loss"), "neptune": ("finetuning/train/loss",)}
+STEPS = {
+    "clearml": ("train", "loss"),
+    "comet": ("train/loss",),
+    "neptune": ("finetuning/train/loss",),
+    "wandb": ("train/loss",),
+}
+"""What the loss under our trainer is called, where it is not `loss`."""
 CASES = {
     "clearml": (
         clearml.StandIn,

@@ -72,10 +72,29 @@ def run_program(
 
 
 def train(
-    python: str, service: str, library: str, *, folder: Path, environment: Mapping[str, str]
+    python: str,
+    service: str,
+    library: str,
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    packages: str = "",
 ) -> None:
-    """Run `reporting.py` under Transformers' trainer or ours, in a folder that may not exist."""
+    """Run `reporting.py` under Transformers' trainer or ours, in a folder that may not exist.
+
+    Args:
+        python: An interpreter with Transformers.
+        service: Which of the script's services.
+        library: `transformers` or `hotloop`.
+        folder: Where it works.
+        environment: What it is to find there.
+        packages: Where the service's client is, if that is not among the interpreter's own.
+    """
     folder.mkdir(exist_ok=True)
     alike = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    program = ("-m", "tests.vendors.reporting", service, library)
-    run_program(python, *program, folder=folder, environment={**alike, **environment})
+    run_program(
+        *(python, "-m", "tests.vendors.reporting", service, library, packages),
+        folder=folder,
+        environment={**alike, **environment},
+        timeout=400,  # ClearML's second process takes two minutes to end at times
+    )

@@ -1,8 +1,8 @@
 """One small training, by Transformers' trainer or by ours, that reports to a tracker.
 
-Usage: `python -m tests.vendors.reporting SERVICE transformers|hotloop`, in an empty folder, with
-the server in the environment, under an interpreter with Transformers, the service's own client and
-what ours needs.
+Usage: `python -m tests.vendors.reporting SERVICE transformers|hotloop PACKAGES`, in an empty
+folder, with the server in the environment, under an interpreter with Transformers and what ours
+needs. The service's own client is there too, or in the folder PACKAGES.
 """
 
 import importlib
@@ -13,9 +13,8 @@ from typing import Any
 
 from bus import register_sink
 from tests.vendors.neptune_client import QUIET
-from tests.vendors.trainer_parts import make_dataset, make_model
+from tests.vendors.trainer_parts import import_library, make_dataset, make_model
 
-LIBRARIES = {"transformers": "transformers", "hotloop": "runtime"}
 ARGUMENTS: Mapping[str, Any] = {
     "output_dir": "out",
     "run_name": "same",
@@ -59,7 +58,14 @@ def neptune(library: str) -> Mapping[str, Any]:
     return {"sinks": [importlib.import_module("sinks.neptune").NeptuneSink(**told)]}
 
 
+def flush_azure(_trainer: Any) -> None:
+    """Send what upstream's callback leaves queued in its client, which ours does not import."""
+    if (core := sys.modules.get("azureml.core.run")) is not None:
+        core.Run.get_context().flush()
+
+
 SERVICES = {
+    "azure_ml": Service("azure_ml", "sinks.azureml:AzureMLSink", after=flush_azure),
     "clearml": Service("clearml", "sinks.clearml:ClearmlSink"),
     "comet_ml": Service(
         "comet", "sinks.comet:CometSink", after=lambda each: each.predict(make_dataset("map", 8))
@@ -81,11 +87,15 @@ SERVICES = {
 }
 
 
-def main(name: str, library: str) -> None:
+def main(name: str, library: str, packages: str) -> None:
     """Train, and report until all is there."""
+    if packages:
+        sys.path.append(packages)  # last, so that everything else stays the interpreter's own
+    if (name, library) == ("comet_ml", "transformers"):
+        importlib.import_module(name)  # before the trainers, which are imported without it
     service = SERVICES[name]
     register_sink(service.name, service.sink)
-    module = importlib.import_module(LIBRARIES[library])
+    module = import_library(library)
     arguments = {**ARGUMENTS, "report_to": [name], **service.arguments}
     trainer = module.Trainer(
         make_model("classifier"),
