@@ -15,8 +15,9 @@ from anyio import to_thread
 
 from bus import RejectedError, UnavailableError
 from sinks._held_files import HeldFiles
+from sinks._json_answers import mapping, text
 from sinks._neptune_plan import Upload
-from sinks._neptune_server import NeptuneServer, mapping, text
+from sinks._neptune_server import NeptuneServer
 
 log = logging.getLogger("sinks")
 

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
-from anyio.lowlevel import checkpoint
 from pydantic import SecretStr
 
 from bus import (
@@ -29,12 +28,15 @@ from sinks import HttpSink
 from sinks._mlflow_answers import ParameterChangedError, classify, named
 from sinks._mlflow_artifacts import Artifacts
 from sinks._mlflow_names import legal_key
-from sinks._mlflow_plan import LogBatch, Plan, Upload
+from sinks._mlflow_plan import LogBatch, Plan, Step, Upload
 from sinks._mlflow_server import TOKEN, MlflowServer, RemoteRun
 from sinks._mlflow_settings import MlflowSettings, active_run_id
 from sinks._mlflow_state import Memory, ledger
 from sinks._mlflow_translation import WANTED, Ledger, Translation
-from sinks._mlflow_values import OLD, Limits, milliseconds
+from sinks._mlflow_values import OLD, Limits
+from sinks._steps import take_steps, translate
+from sinks._tracked import beyond, place_of
+from sinks._values import milliseconds
 
 __all__ = ["MlflowSettings", "MlflowSink"]
 
@@ -47,8 +49,6 @@ _STATUS: Final[dict[Outcome, str]] = {
     "stopped": "FINISHED",
     "preempted": "KILLED",
 }
-_SLICE: Final = 50
-"""Records that are translated before others on the loop have their turn."""
 
 
 class MlflowSink(HttpSink):
@@ -252,11 +252,9 @@ class MlflowSink(HttpSink):
         if started is None or started.attempt <= memory.masked_for:
             return
         memory.masked_for = started.attempt
-        beyond = started.resumed_from_step
         memory.mask = {}
-        if beyond is not None:
-            run = await self._server.run(self._run.run_id)
-            memory.mask = {name: step for name, step in run.steps.items() if step > beyond}
+        if started.resumed_from_step is not None:
+            memory.mask = beyond(started, (await self._server.run(self._run.run_id)).steps)
         self._ledger.mask = dict(memory.mask)
         await batch.commit(0, memory.state())
 
@@ -271,10 +269,7 @@ class MlflowSink(HttpSink):
             keeps_all=self._keeps_all,
             last_files=memory.last_files,
         )
-        for index, record in enumerate(batch):
-            if index % _SLICE == _SLICE - 1:
-                await checkpoint()
-            translation.add(record)
+        await translate(batch, translation.add)
         if translation.left_out:
             log.warning(
                 "%s: max_log_params=%s, so %d parameters are left out: %s",
@@ -292,16 +287,13 @@ class MlflowSink(HttpSink):
         return translation
 
     async def _send(self, batch: Batch, memory: Memory, translation: Translation) -> None:
-        committed = 0
-        steps = translation.plan.ended()
-        for step in steps:
+        async def take(step: Step, committed: int) -> None:
             if isinstance(step, LogBatch):
                 await self._log(step, committed)
             else:
                 await self._store(batch, memory, step, committed)
-            if step.done > committed and step is not steps[-1]:
-                await batch.commit(step.done - committed, memory.state())
-                committed = step.done
+
+        await take_steps(translation.plan.ended(), batch, take, lambda _: memory.state())
 
     async def _log(self, step: LogBatch, committed: int) -> None:
         assert self._run is not None
@@ -326,7 +318,7 @@ class MlflowSink(HttpSink):
         """Upload, noting each file of a folder, so that a retry goes on behind it."""
         assert self._artifacts is not None
         record = batch[step.record]
-        under_way = f"{record.attempt}.{record.rank}.{record.seq}:{step.target}"
+        under_way = f"{place_of(record)}:{step.target}"
         if memory.uploading != under_way:
             memory.uploading, memory.uploaded = under_way, 0
 
