@@ -15,6 +15,7 @@ from typing import Final
 from bus import FolderHold, RejectedError
 from sinks._bodies import in_thread
 from sinks._comet_answers import AlreadyThereError
+from sinks._comet_parts import PartedAssets, Parting
 from sinks._comet_plan import Upload
 from sinks._comet_remote import RemoteExperiment
 from sinks._comet_server import CometServer
@@ -26,6 +27,7 @@ log = logging.getLogger("sinks")
 
 _LONGEST: Final = 500
 """Characters of an asset's name."""
+_PARTING: Final = Parting()
 
 Note = Callable[[str, int], Awaitable[None]]
 """Told how many files of the upload at a place are stored."""
@@ -38,12 +40,20 @@ class Assets:
         http: The client of the sink.
         server: Comet.
         experiment: The experiment.
+        parting: Which files are sent in parts, where Comet offers that.
     """
 
-    def __init__(self, http: HttpClient, server: CometServer, experiment: RemoteExperiment) -> None:
+    def __init__(
+        self,
+        http: HttpClient,
+        server: CometServer,
+        experiment: RemoteExperiment,
+        parting: Parting = _PARTING,
+    ) -> None:
         self._http = http
         self._server = server
         self._experiment = experiment
+        self._parted = PartedAssets(http, server, experiment, parting)
         self._held: FolderHold | None = None
 
     async def store(self, upload: Upload, memory: Memory, note: Note) -> None:
@@ -93,20 +103,24 @@ class Assets:
         """Upload one; what Comet refuses for good, or the disk, is a warning."""
         try:
             size = 0 if path is None else await in_thread(os.path.getsize, path)
-            if size > self._experiment.largest:
+            parted = self._parted.takes(upload, size)
+            if size > self._experiment.largest and not parted:
                 limit = f"larger than the {self._experiment.largest >> 20} MB that Comet takes"
                 _leave_out(memory, f"{path} is {limit}", limit)
             else:
-                await self._put(upload, name, path)
+                await self._put(upload, name, path, parted=parted)
         except AlreadyThereError:
             return  # an earlier try whose answer was lost
         except (RejectedError, OSError) as error:
             _leave_out(memory, f"{name}: {error}", "refused, or unreadable")
 
-    async def _put(self, upload: Upload, name: str, path: Path | None) -> None:
+    async def _put(self, upload: Upload, name: str, path: Path | None, *, parted: bool) -> None:
         place = f"{self._experiment.key}/{upload.place}/{name}"
         number = hashlib.sha256(place.encode("utf-8", "surrogatepass")).hexdigest()[:32]
         short = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 9]}~{number[:8]}"
+        if parted and path is not None:
+            await self._parted.store(upload, short, number, path)
+            return
         url = self._server.upload_url(self._experiment, upload, short, number)
         boundary = f"hotloop-{number}"
         frame = _before(boundary, upload), f"\r\n--{boundary}--\r\n".encode()

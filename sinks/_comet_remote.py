@@ -26,6 +26,7 @@ class RemoteExperiment:
         page: Where a person can look at it.
         offset: Console lines it has.
         largest: Bytes that an asset may have.
+        direct: Whether large files may go to storage in parts; those have no largest size.
     """
 
     key: str
@@ -34,6 +35,7 @@ class RemoteExperiment:
     page: str
     offset: int
     largest: int
+    direct: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ def remote(key: str, answer: Mapping[str, JsonValue]) -> RemoteExperiment:
         page=f"{answer.get('focusUrl') or ''}{key}",
         offset=offset if isinstance(offset, int) else 0,
         largest=(largest if isinstance(largest, int) else _LARGEST) * _MEGABYTE,
+        direct=answer.get("s3DirectAccessEnabled") is True,
     )
 
 

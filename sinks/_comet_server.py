@@ -18,6 +18,7 @@ from bus import UnavailableError
 from sinks._comet_plan import MOST, Item, Upload
 from sinks._comet_rates import Kind, Rates
 from sinks._comet_remote import Beat, RemoteExperiment, interval, remote
+from sinks._comet_values import compact
 from sinks._http import HttpClient
 
 CLIENT: Final = "3.58.8"
@@ -25,6 +26,8 @@ CLIENT: Final = "3.58.8"
 
 _REST: Final = "/api/rest/v2/"
 _WRITE: Final = "/api/rest/v2/write/experiment/"
+_SIGNED: Final = 3 * 3600
+"""Seconds for which the addresses of parts shall be good, as its client asks."""
 
 
 class CometServer:
@@ -200,6 +203,56 @@ class CometServer:
         if upload.step is not None:
             query["step"] = str(upload.step)
         return f"{self._clientlib}/{call}?{urlencode(query, quote_via=quote)}"
+
+    async def begin_parts(
+        self, experiment: RemoteExperiment, upload: Upload, name: str, number: str, count: int
+    ) -> tuple[str, list[str]]:
+        """Ask for an upload in so many parts: its id, and where each of them is to be put.
+
+        Raises:
+            AlreadyThereError: The file is there.
+        """
+        body: Item = {
+            "startUploadParams": {
+                "cloudType": "AWS",
+                "preSignUrlTimeoutSec": _SIGNED,
+                "numOfFileParts": count,
+            },
+            "experimentId": experiment.key,
+            "projectId": experiment.project_id,
+            "runId": experiment.run_id,
+            "assetId": number,
+            "fileName": name,
+            "type": upload.kind,
+            "overwrite": False,
+            "context": None,
+            **extension(upload, name),
+        }
+        if upload.group:
+            body["groupingName"] = upload.group
+        if upload.step is not None:
+            body["step"] = upload.step
+        if upload.metadata:
+            body["metadata"] = compact(upload.metadata)
+        url = f"{self._clientlib}/asset/upload-start"
+        answer = await self._post(url, body, kind="else")
+        urls = answer.get("preSignUrl")
+        if not isinstance(answer.get("requestId"), str) or not isinstance(urls, list):
+            raise UnavailableError("the answer of Comet names no places for parts")
+        return str(answer["requestId"]), [str(each) for each in urls]
+
+    async def end_parts(self, request_id: str, size: int, tags: Sequence[str]) -> None:
+        """Have the parts put together; `tags` are what storage calls them, in order."""
+        parts: list[JsonValue] = [
+            {"ETag": tag, "PartNumber": place} for place, tag in enumerate(tags, start=1)
+        ]
+        body: Item = {
+            "requestId": request_id,
+            "succeed": True,
+            "fileSize": size,
+            "uploadedFileParts": parts,
+        }
+        await self._post(f"{self._clientlib}/asset/upload-complete", body, kind="else")
 
     async def _read(self, call: str, key: str) -> Mapping[str, JsonValue]:
         await self.rates.room("else")

@@ -165,9 +165,12 @@ class Translation:
         others = self._stretch.others
         if event.attempt == 1:  # later somebody may have renamed it
             others["Name"] = shortened(self._name)
+        else:
+            others["hotloop.attempt"] = event.attempt
         others["Created from"] = "hotloop"
-        others["hotloop.attempt"] = event.attempt
-        for key, value in {**self._settings.others, **_facts(event.facts)}.items():
+        if facts := _facts(event.facts):
+            others["hotloop.facts"] = shortened(facts)
+        for key, value in self._settings.others.items():
             others[named(key)] = single(value)
         self._stretch.tags += self._settings.experiment_tags
         self._parameters(event, event.config)
@@ -240,13 +243,16 @@ def _ranked(record: Record, key: str) -> str:
     return named(f"rank{record.rank}/{key}" if record.rank else key)
 
 
-def _facts(facts: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Where the run is, each under a heading of its own."""
-    found: dict[str, JsonValue] = {}
-    for key in _FACTS:
-        value = facts.get(key)
-        if isinstance(value, list):
-            value = " ".join(map(str, value))
-        if value is not None:
-            found[f"hotloop.{key}"] = value if isinstance(value, str) else compact(value)
-    return found
+def _facts(facts: Mapping[str, JsonValue]) -> str:
+    """Where the run is, as one text: each single value is a request of its own.
+
+    What may be long stands last, where a text is cut.
+    """
+    found = {key: facts[key] for key in _FACTS if facts.get(key) is not None}
+    return ", ".join(f"{key} {_as_text(value)}" for key, value in found.items())
+
+
+def _as_text(value: JsonValue) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return value if isinstance(value, str) else compact(value)

@@ -1,8 +1,8 @@
 """Uploads a file or folder as a version of an artifact, and files of the run itself.
 
 The server knows content by its digest: what it has is not sent again, and a version with the same
-content is no new one. So an upload may be begun again at any time. A folder is held from its
-first digest to its last byte, through a failed try.
+content is no new one. So an upload may be begun again at any time, and within a large file goes on
+where it broke off. A folder is held from its first digest to its last byte, through a failed try.
 """
 
 import contextlib
@@ -26,8 +26,9 @@ from sinks._wandb_contents import (
     md5,
     read_contents,
 )
+from sinks._wandb_parts import PartedUploads
 from sinks._wandb_plan import StoreFile
-from sinks._wandb_queries import ARTIFACT, ARTIFACT_FILES, COMMIT, COMPLETE, MANIFEST
+from sinks._wandb_queries import ARTIFACT, ARTIFACT_FILES, COMMIT, MANIFEST
 from sinks._wandb_server import Place, WandbServer, headers_of
 from sinks._wandb_state import Upload
 from sinks._wandb_values import compact
@@ -56,6 +57,7 @@ class Artifacts:
         self._server = server
         self._place = place
         self._parting = parting
+        self._parted = PartedUploads(http, server)
         self._held: FolderHold | None = None
 
     async def store_file(self, step: StoreFile) -> None:
@@ -159,71 +161,55 @@ class Artifacts:
     ) -> dict[str, str]:
         """Upload what the server does not have; for each file the artifact that brought it."""
         births: dict[str, str] = {}
-        for start in range(0, len(contents), _AT_ONCE):
-            part = contents[start : start + _AT_ONCE]
-            files: list[JsonValue] = [
-                {
-                    "artifactID": artifact_id,
-                    "artifactManifestID": manifest_id,
-                    "name": each.name,
-                    "md5": each.md5,
-                    **_parts(each),
-                }
-                for each in part
-            ]
-            asked: dict[str, JsonValue] = {"artifactFiles": files, "storageLayout": "V2"}
-            data = await self._server.call("CreateArtifactFiles", ARTIFACT_FILES, {"input": asked})
-            edges = _inside(data, "createArtifactFiles", "files").get("edges")
-            nodes = [_inside(each, "node") for each in _list(edges)]
-            if len(nodes) != len(part):
-                raise UnavailableError(f"places for {len(nodes)} of {len(part)} files")
-            for content, node in zip(part, nodes, strict=True):
-                births[content.name] = str(_inside(node, "artifact").get("id") or artifact_id)
-                await self._put(artifact_id, content, node)
+        fresh: list[Content] = []
+        for content in contents:
+            born_in = self._parted.born_in(artifact_id, content)
+            if born_in is None:
+                fresh.append(content)
+            else:
+                births[content.name] = born_in
+                await self._parted.go_on(artifact_id, content)
+        for start in range(0, len(fresh), _AT_ONCE):
+            part = fresh[start : start + _AT_ONCE]
+            for content, node in zip(
+                part, await self._places(artifact_id, manifest_id, part), strict=True
+            ):
+                born_in = str(_inside(node, "artifact").get("id") or artifact_id)
+                births[content.name] = born_in
+                await self._put(artifact_id, content, node, born_in)
         return births
 
-    async def _put(self, artifact_id: str, content: Content, node: Mapping[str, JsonValue]) -> None:
+    async def _places(
+        self, artifact_id: str, manifest_id: str, contents: Sequence[Content]
+    ) -> list[dict[str, JsonValue]]:
+        """Where the server wants each of these files."""
+        files: list[JsonValue] = [
+            {
+                "artifactID": artifact_id,
+                "artifactManifestID": manifest_id,
+                "name": each.name,
+                "md5": each.md5,
+                **_parts(each),
+            }
+            for each in contents
+        ]
+        asked: dict[str, JsonValue] = {"artifactFiles": files, "storageLayout": "V2"}
+        data = await self._server.call("CreateArtifactFiles", ARTIFACT_FILES, {"input": asked})
+        edges = _inside(data, "createArtifactFiles", "files").get("edges")
+        nodes = [_inside(each, "node") for each in (edges if isinstance(edges, list) else [])]
+        if len(nodes) != len(contents):
+            raise UnavailableError(f"places for {len(nodes)} of {len(contents)} files")
+        return nodes
+
+    async def _put(
+        self, artifact_id: str, content: Content, node: Mapping[str, JsonValue], born_in: str
+    ) -> None:
         headers = headers_of(node.get("uploadHeaders"))
-        multipart = _inside(node, "uploadMultipartUrls")
-        if multipart:
-            storage_path = str(node.get("storagePath"))
-            await self._put_parts(artifact_id, content, storage_path, multipart, headers)
+        if node.get("uploadMultipartUrls"):
+            self._parted.begin(artifact_id, content, node, headers, born_in)
+            await self._parted.go_on(artifact_id, content)
         elif isinstance(url := node.get("uploadUrl"), str):  # otherwise the server has it
             await self._http.upload("PUT", url, content.path, headers=headers)
-
-    async def _put_parts(
-        self,
-        artifact_id: str,
-        content: Content,
-        storage_path: str,
-        multipart: Mapping[str, JsonValue],
-        headers: Mapping[str, str],
-    ) -> None:
-        """Upload a large file part by part, and have them put together."""
-        urls = [(each.get("partNumber"), each.get("uploadUrl")) for each in _parts_of(multipart)]
-        if [number for number, _ in urls] != [*range(1, len(content.parts) + 1)]:
-            raise UnavailableError(f"places for {len(urls)} of {len(content.parts)} parts")
-        completed: list[JsonValue] = []
-        for (number, url), digest in zip(urls, content.parts, strict=True):
-            offset = len(completed) * content.part
-            answer = await self._http.upload(
-                "PUT",
-                str(url),
-                content.path,
-                offset=offset,
-                length=min(content.part, content.size - offset),
-                headers={**headers, "content-md5": in_base64(bytes.fromhex(digest))},
-            )
-            # The tag that storage gave to the part, under a name from a time when it was its MD5.
-            completed.append({"partNumber": number, "hexMD5": answer.headers.get("etag", digest)})
-        variables: dict[str, JsonValue] = {
-            "completeMultipartAction": "Complete",
-            "completedParts": completed,
-            "artifactID": artifact_id,
-            "storagePath": storage_path,
-            "uploadID": multipart.get("uploadID"),
-        }
-        await self._server.call("CompleteMultipartUploadArtifact", COMPLETE, variables)
 
     async def _finish(
         self,
@@ -277,12 +263,3 @@ def _parts(content: Content) -> dict[str, JsonValue]:
         {"partNumber": number, "hexMD5": digest} for number, digest in enumerate(content.parts, 1)
     ]
     return {"uploadPartsInput": parts} if parts else {}
-
-
-def _parts_of(multipart: Mapping[str, JsonValue]) -> list[dict[str, JsonValue]]:
-    listed = _list(multipart.get("uploadUrlParts"))
-    return [each for each in listed if isinstance(each, dict)]
-
-
-def _list(value: JsonValue) -> list[JsonValue]:
-    return value if isinstance(value, list) else []

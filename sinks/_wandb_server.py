@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from bus import MisconfiguredError, RejectedError, UnavailableError
 from sinks._http import HttpClient
 from sinks._wandb_answers import data_of
+from sinks._wandb_pace import Pace
 from sinks._wandb_plan import Alert
 from sinks._wandb_queries import ALERT, RUN_FILES, STATUS, UPSERT, VIEWER
 from sinks._wandb_values import decoded, without_wrapping
@@ -73,6 +74,8 @@ class WandbServer:
         self._http = http
         self._base = base
         self._headers = headers
+        self._calls = Pace()
+        self._streams = Pace()
 
     async def call(
         self, name: str, query: str, variables: Mapping[str, JsonValue]
@@ -84,7 +87,9 @@ class WandbServer:
         """
         body: JsonValue = {"query": query, "variables": dict(variables), "operationName": name}
         url = f"{self._base}/graphql"
+        await self._calls.turn()
         answer = await self._http.post(url, json=body, headers=self._headers, good={409})
+        self._calls.heed(answer.headers)
         if answer.status == 409:  # somebody else changes it at this moment
             raise UnavailableError(f"{name}: HTTP 409: {answer.text[:500]}")
         return data_of(answer.json(), name)
@@ -129,11 +134,13 @@ class WandbServer:
         path = "/".join(
             quote(part, safe="") for part in (place.entity, place.project, place.run_id)
         )
+        await self._streams.turn()
         answer = await self._http.post(
             f"{self._base}/files/{path}/file_stream",
             content=body,
             headers={**self._headers, "content-type": "application/json"},
         )
+        self._streams.heed(answer.headers)
         found = answer.json()
         return isinstance(found, dict) and found.get("stopped") is True
 

@@ -78,7 +78,7 @@ def handler(server):
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = _serve  # noqa: N815 - names of http.server
+        do_GET = do_POST = do_PUT = _serve  # noqa: N815 - names of http.server
 
         def log_message(self, *_):
             """Be quiet."""

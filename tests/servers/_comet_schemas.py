@@ -104,6 +104,21 @@ BODIES = {
         epoch=(int, float),
         context=_TEXT,
     ),
+    "asset/upload-start": _fields(
+        dict.fromkeys(
+            ("experimentId", "projectId", "runId", "assetId", "fileName"),
+            _TEXT,
+        )
+        | {"startUploadParams": (dict,), "overwrite": (bool,), "context": _MAYBE_TEXT},
+        extension=_TEXT,
+        type=_TEXT,
+        groupingName=_TEXT,
+        step=(int, type(None)),
+        metadata=_MAYBE_TEXT,
+    ),
+    "asset/upload-complete": _fields(
+        {"requestId": _TEXT, "succeed": (bool,), "fileSize": (int,), "uploadedFileParts": (list,)}
+    ),
     "write/experiment/set-start-end-time": _fields(
         {
             "experimentKey": _TEXT,
@@ -154,6 +169,9 @@ ITEMS = {
         _fields({"stderr": (bool,), "output": _TEXT, "localTimestamp": (int,), "offset": (int,)}),
     ),
 }
+
+PARTS = _fields({"cloudType": _TEXT, "preSignUrlTimeoutSec": (int,), "numOfFileParts": (int,)})
+"""What is asked of an upload in parts."""
 
 UPLOAD = _fields(
     dict.fromkeys(

@@ -20,6 +20,7 @@ from tests.servers._comet_schemas import (
     BODIES,
     ITEMS,
     NAMED_NUMBERS,
+    PARTS,
     PICTURE,
     PUBLIC_UPLOAD,
     UPLOAD,
@@ -114,9 +115,10 @@ class StandIn:
         faults: For each call what its next requests meet: "lose" applies it and closes the
             connection, a number or a `Refused` is answered instead of applying it.
         before: Called with the name of each call, before it is answered.
+        storage: Where large files may go, if it offers that.
     """
 
-    def __init__(self, *, key=KEY, beat=10_000, largest=200):
+    def __init__(self, *, key=KEY, beat=10_000, largest=200, storage=None):
         self.key = key
         self.beat = beat
         self.largest = largest
@@ -125,6 +127,7 @@ class StandIn:
         self.headers = []
         self.faults = defaultdict(deque)
         self.before = lambda _call: None
+        self.storage = storage
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler(self))
         self._server.daemon_threads = True
@@ -266,7 +269,7 @@ class StandIn:
             "name": experiment.others.get("Name", "stub"),
             "upload_file_size_limit_in_mb": 200,
             "asset_upload_file_size_limit_in_mb": self.largest,
-            "s3DirectAccessEnabled": False,
+            "s3DirectAccessEnabled": self.storage is not None,
             "assetNameMaxLength": 500,
             "msg": None,
         }
@@ -388,17 +391,40 @@ class StandIn:
         ):
             raise Refused(400, 0, "this run is of another experiment")
         number = query.get("imageId") or query.get("assetId") or uuid.uuid4().hex
-        if number in experiment.assets:
-            raise Refused(400, 7000006 if "imageId" in query else 7000005, "asset is immutable")
+        _check_new(experiment, number, 7000006 if "imageId" in query else 7000005)
         if len(parts["file"]) > self.largest << 20:
             raise Refused(400, 7000001, "the file is too large")
         metadata = json.loads(parts["metadata"]) if "metadata" in parts else None
         experiment.assets[number] = query, parts["file"], metadata
         return {"assetId": number, "imageId": None, "msg": "saved", "code": 200}
 
+    def _asset_upload_start(self, body):
+        wrong = complaint(PARTS, body["startUploadParams"])
+        experiment = self._experiment(body["experimentId"])
+        if wrong is not None or self.storage is None or body["runId"] != experiment.run_id:
+            raise Refused(400, 0, wrong or "no storage for that")
+        _check_new(experiment, body["assetId"], 7000005)
+        request, urls = self.storage.begin(body, body["startUploadParams"]["numOfFileParts"])
+        return {"requestId": request, "preSignUrl": urls}
+
+    def _asset_upload_complete(self, body):
+        asset, content = self.storage.end(
+            body["requestId"], body["fileSize"], body["uploadedFileParts"]
+        )
+        metadata = json.loads(asset.get("metadata") or "null")
+        query = {name: value for name, value in asset.items() if name != "startUploadParams"}
+        assets = self._experiment(asset["experimentId"]).assets
+        assets[asset["assetId"]] = query, content, metadata
+        return _saved()
+
 
 def _saved():
     return {"msg": "Saved", "code": 200, "sdk_error_code": 0}
+
+
+def _check_new(experiment, number, code):
+    if number in experiment.assets:
+        raise Refused(400, code, "asset is immutable")
 
 
 def _check_length(name, value, most):

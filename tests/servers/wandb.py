@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import threading
+import time
 from collections import defaultdict, deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -98,9 +99,11 @@ class StandIn:
         stopped: Whether somebody has pressed the stop button.
         refuses: A text; requests to the file stream that hold it are answered 400.
         before: Called with the name of each call, before it is answered.
+        quota: How many calls are taken in so many seconds, and how many requests to file
+            streams; one more is answered 429.
     """
 
-    def __init__(self, *, key=KEY):
+    def __init__(self, *, key=KEY, quota=None):
         self.authorization = "Basic " + base64.b64encode(f"api:{key}".encode()).decode()
         self.runs = {}
         self.artifacts = []
@@ -110,6 +113,8 @@ class StandIn:
         self.stopped = False
         self.refuses = None
         self.before = lambda _call: None
+        self.quota = quota
+        self._windows = {}
         self._promised = {}
         self._uploads = {}
         self._lock = threading.Lock()
@@ -151,12 +156,29 @@ class StandIn:
                 self.requests.append((call, sent))
                 self.headers.append(headers)
                 _raise(fault)
+                more = self._counted(call)
                 found = self._apply(path, call, sent, headers)
             except Refused as refusal:
                 return refusal.status, refusal.body, refusal.headers, True
         body = found if isinstance(found, bytes) else json.dumps(found).encode()
-        more = {"etag": _tag(content)} if call == "storage" else {}
+        more |= {"etag": _tag(content)} if call == "storage" else {}
         return 200, body, more, fault != "lose"
+
+    def _counted(self, call):
+        """What is told of the quota, once a call has taken its part."""
+        if self.quota is None or call == "storage":
+            return {}
+        most, seconds = self.quota
+        now = time.monotonic()
+        kind = call == "file_stream"
+        full_again, taken = self._windows.get(kind, (0.0, 0))
+        if now >= full_again:
+            full_again, taken = now + seconds, 0
+        told = {"ratelimit-remaining": "0", "ratelimit-reset": f"{full_again - now + 0.001:.3f}"}
+        if taken == most:
+            raise Refused(429, "too many calls", told)
+        self._windows[kind] = full_again, taken + 1
+        return told | {"ratelimit-remaining": str(most - taken - 1)}
 
     def _apply(self, path, call, sent, headers):
         if call == "storage":

@@ -133,6 +133,19 @@ class TestRequests:
         assert len(server.calls(METRIC)) == 4
         assert len(server.calls(PARAMETER)) == 2
 
+    def test_where_a_run_is_stands_in_one_value(self, server, tmp_path):
+        """Each single value is a request: a run begins with three, a later attempt is numbered."""
+        run_dir = write_attempt(tmp_path / "run", points(1), outcome=None)
+        deliver(run_dir, server)
+        write_attempt(run_dir, points(1), attempt=2, from_step=1)
+        deliver(run_dir, server)
+
+        keys = [body["key"] for body in server.calls("write/experiment/log-other")]
+        assert keys[:3] == ["Name", "Created from", "hotloop.facts"]
+        assert keys[4:7] == ["hotloop.attempt", "Created from", "hotloop.facts"]
+        told = f"host here, git_commit {'0' * 40}, command train.py"
+        assert server.experiment.others["hotloop.facts"] == told
+
     def test_times_steps_and_epochs_are_those_of_the_events(self, server, tmp_path):
         """Not of sending."""
         event = MetricsLogged(time=1_700_000_000.25, step=3, metrics={"loss": 1.0, "epoch": 0.5})

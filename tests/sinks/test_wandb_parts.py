@@ -42,6 +42,12 @@ def upload(folder):
     return Upload(path=str(folder), name="model", kind="model", aliases=("latest",))
 
 
+def asked_for(server, name):
+    """The requests for places of a file."""
+    asked = [call["input"]["artifactFiles"] for call in server.calls("CreateArtifactFiles")]
+    return [each for files in asked for each in files if each["name"] == name]
+
+
 @pytest.mark.anyio
 async def test_a_large_file(artifacts, folder):
     """Each part with its own digest; storage puts them together again."""
@@ -65,16 +71,68 @@ async def test_a_large_file(artifacts, folder):
 
 @pytest.mark.anyio
 async def test_a_part_that_fails(artifacts, folder):
-    """The upload is begun again as a whole, with other addresses, and is complete then."""
+    """The upload goes on where it broke off: each part that arrived is sent once."""
+    server, ours = artifacts
+    server.faults["storage"].extend([None, None, 500, None, 503])
+    for _ in range(2):
+        with pytest.raises(UnavailableError):
+            await ours.store(upload(folder))
+    await ours.store(upload(folder))
+
+    (artifact,) = server.artifacts
+    assert artifact["state"] == "COMMITTED"
+    assert artifact["files"]["weights"] == (folder / "weights").read_bytes()
+    sizes = [len(body) for body in server.calls("storage")]
+    assert sizes[:6] == [999, 400, 400, 400, 200, 200]
+    assert len(asked_for(server, "weights")) == 1
+
+
+@pytest.mark.anyio
+async def test_a_file_that_changed_meanwhile(artifacts, folder):
+    """Parts of another content are no parts of it."""
     server, ours = artifacts
     server.faults["storage"].extend([None, None, 500])
     with pytest.raises(UnavailableError):
+        await ours.store(upload(folder))
+    (folder / "weights").write_bytes(b"w" * 1000)
+    await ours.store(upload(folder))
+
+    assert server.artifacts[-1]["files"]["weights"] == b"w" * 1000
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("status", [400, 403, 404])
+@pytest.mark.parametrize("call", ["storage", "CompleteMultipartUploadArtifact"])
+async def test_an_upload_that_storage_has_ended(artifacts, folder, call, status):
+    """It begins again, with other addresses; nobody has to change a setting."""
+    server, ours = artifacts
+    server.faults["storage"].extend([None, None, 500])
+    with pytest.raises(UnavailableError):
+        await ours.store(upload(folder))
+    server.faults[call].append(status)
+    with pytest.raises(UnavailableError, match="begins again"):
         await ours.store(upload(folder))
     await ours.store(upload(folder))
 
     (artifact,) = server.artifacts
     assert artifact["state"] == "COMMITTED"
-    assert artifact["files"].keys() == {"config", "weights"}
+    assert len(asked_for(server, "weights")) == 2
+
+
+@pytest.mark.anyio
+async def test_parts_were_put_together_and_the_answer_was_lost(artifacts, folder):
+    """The server has the file then, whatever it says to a second asking."""
+    server, ours = artifacts
+    server.faults["CompleteMultipartUploadArtifact"].extend(["lose", 404])
+    for _ in range(2):
+        with pytest.raises(UnavailableError):
+            await ours.store(upload(folder))
+    await ours.store(upload(folder))
+
+    (artifact,) = server.artifacts
+    assert artifact["state"] == "COMMITTED"
+    assert [len(body) for body in server.calls("storage")][:4] == [999, 400, 400, 200]
+    assert len(server.calls("CompleteMultipartUploadArtifact")) == 2
 
 
 def test_parts_are_as_long_as_they_may_be_few(tmp_path):

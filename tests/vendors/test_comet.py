@@ -13,6 +13,7 @@ from bus import (
     TextLogged,
 )
 from sinks.comet import CometSink
+from tests.servers._comet_parts import Storage
 from tests.servers.comet import KEY, StandIn
 from tests.servers.comet_runs import deliver, shown
 from tests.servers.journals import write_attempt
@@ -128,6 +129,33 @@ def test_the_same_calls_leave_the_same_experiment(theirs, server, files):
     expected["files"] = {(name, kind): each for (name, kind, _), each in expected["files"].items()}
     found["files"] = {(name, kind): each for (name, kind, _), each in found["files"].items()}
     assert found == expected
+
+
+def test_a_large_file_goes_to_storage_as_theirs(tmp_path):
+    """In as many parts of the same sizes, after the same question."""
+    large = tmp_path / "large.bin"
+    with large.open("wb") as file:
+        file.truncate((50 << 20) + 1)
+    saved = ArtifactReady(step=3, path=str(large), kind="model", name="best")
+    asked, sizes, stored = [], [], []
+    for ours in (False, True):
+        with Storage() as storage, StandIn(storage=storage) as server:
+            if ours:
+                deliver(write_attempt(tmp_path / "run", [saved]), server, log_assets="all")
+            else:
+                call = ["log_model", {"name": "best", "file_or_folder": str(large)}]
+                ask_client(PYTHON, "write", [call], server, tmp_path)
+            (body,) = server.calls("asset/upload-start")
+            asked.append({key: value for key, value in body.items() if value is not None})
+            sizes.append(sorted(storage.sizes))
+            stored.append(server.experiment.files())
+
+    # Theirs has the step of the last call, and there was none.
+    assert asked[0].keys() == asked[1].keys() - {"step"}
+    for same in ("startUploadParams", "fileName", "extension", "type", "groupingName", "overwrite"):
+        assert asked[0][same] == asked[1][same]
+    assert sizes[0] == sizes[1]
+    assert stored[0] == stored[1]
 
 
 def test_their_reader_finds_what_was_logged(server, files):
