@@ -5,7 +5,6 @@ Every call may be repeated: what it makes it looks for first, or the server repl
 
 import logging
 import re
-from base64 import b64encode
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from socket import gethostname
@@ -15,6 +14,7 @@ from pydantic import JsonValue, SecretStr
 
 from bus import MisconfiguredError, RejectedError
 from sinks._answers import Answer
+from sinks._authorization import basic, bearer, secret
 from sinks._clearml_settings import ClearmlSettings
 from sinks._clearml_values import Item
 from sinks._http import HttpClient
@@ -57,21 +57,16 @@ class ClearmlServer:
 
     def headers(self) -> dict[str, str]:
         """Headers that authenticate, once there is a token."""
-        if self._token is None:
-            return {}
-        return {"authorization": f"Bearer {self._token.get_secret_value()}"}
+        return bearer(secret(self._token))
 
     async def login(self) -> None:
         """Get a token for the keys, or a newer one for the token of the settings."""
-        given = self._settings.auth_token
-        if given is not None:
-            authorization = f"Bearer {given.get_secret_value()}"
+        settings = self._settings
+        if settings.auth_token is not None:
+            headers = bearer(secret(settings.auth_token))
         else:
-            keys = (self._settings.api_access_key, self._settings.api_secret_key)
-            pair = ":".join("" if key is None else key.get_secret_value() for key in keys)
-            authorization = f"Basic {b64encode(pair.encode()).decode()}"
-        url = f"{self._settings.api_host}/auth.login"
-        answer = await self._http.post(url, json={}, headers={"authorization": authorization})
+            headers = basic(secret(settings.api_access_key), secret(settings.api_secret_key))
+        answer = await self._http.post(f"{settings.api_host}/auth.login", json={}, headers=headers)
         self._token = SecretStr(text(_data(answer.json()), "token"))
 
     async def authorized(self, send: Callable[[Collection[int]], Awaitable[Answer]]) -> Answer:

@@ -45,7 +45,16 @@ from sinks._clearml_values import (
     monitor,
     parameters,
 )
-from sinks._tracked import HEADINGS, MODELS, Results, all_but, is_repeated, kind_of, result_name
+from sinks._tracked import (
+    HEADINGS,
+    MODELS,
+    Results,
+    all_but,
+    is_repeated,
+    is_wanted,
+    kind_of,
+    result_name,
+)
 from sinks._values import milliseconds
 
 WANTED: Final = all_but(MetricDefined)
@@ -168,7 +177,7 @@ class Translation:
         name = event.name if isinstance(event, ArtifactReady) else PurePath(event.path).name
         model = kind in MODELS
         file: LastFile = ("model" if model else "artifact", name, event.path, event.step or 0)
-        if self._log_model == "all" or (model and self._log_model == "checkpoints"):
+        if is_wanted(event, self._log_model):
             self.plan.upload(Upload(*file, checkpoint=kind == "checkpoint"))
         elif self._log_model == "end":
             # Of models the last one of a kind, of artifacts each.

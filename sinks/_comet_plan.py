@@ -87,11 +87,6 @@ class Stretch:
     notes: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
 
-def place_of(record: Record) -> str:
-    """What tells a record from every other one of the run."""
-    return f"{record.attempt}.{record.rank}.{record.seq}"
-
-
 def length(records: Sequence[Record]) -> int:
     """How many of the records, from the first on, are a stretch; at least one."""
     points = 0

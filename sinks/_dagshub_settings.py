@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, PositiveFloat, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from sinks._authorization import secret
 from sinks._dagshub_tokens import read_token, tokens_file
 from sinks._mlflow_settings import LogArtifacts, MlflowSettings
 from sinks._service_settings import FALSE, TRUE, word
@@ -120,8 +121,7 @@ class DagsHubSettings(MlflowSettings):
     @property
     def token(self) -> str:
         """The access token; "" without one."""
-        secret = self.user_token or self.tracking_token
-        return "" if secret is None else secret.get_secret_value()
+        return secret(self.user_token or self.tracking_token)
 
     @property
     def _tracking(self) -> Mapping[str, str]:

@@ -30,6 +30,13 @@ def text(values: Mapping[str, JsonValue], key: str) -> str:
     return value
 
 
+def inside(value: JsonValue | Mapping[str, JsonValue], *path: str) -> dict[str, JsonValue]:
+    """The object at a path; {} if there is nothing, or something else."""
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, dict) else {}
+
+
 def items(values: Mapping[str, JsonValue], key: str) -> list[Mapping[str, JsonValue]]:
     """The objects of a list in an object; none if it is missing.
 

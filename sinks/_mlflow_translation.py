@@ -43,6 +43,7 @@ from sinks._tracked import (
     all_but,
     definition,
     is_repeated,
+    is_wanted,
     kind_of,
     last_name,
     ranked,
@@ -198,15 +199,14 @@ class Translation:
             return
         if is_repeated(event, self._ledger):
             return
-        kind = kind_of(event)
-        model = kind in MODELS
         target = f"checkpoints/{name}"
         if isinstance(event, ArtifactReady):
             target = f"{_folder(event.kind)}s/{event.name}"
-        if self._log_artifacts == "all" or (model and self._log_artifacts == "checkpoints"):
+        if is_wanted(event, self._log_artifacts):
             self.plan.upload(target, source=source)
         elif self._log_artifacts == "end":
-            last = model and not self._keeps_all
+            kind = kind_of(event)
+            last = kind in MODELS and not self._keeps_all
             self.last_files[kind if last else target] = target, source
 
     def _words(self, record: Record, event: Event) -> None:

@@ -121,6 +121,11 @@ def is_repeated(event: Stored, memory: KnowsCheckpoint) -> bool:
     return event.kind == "checkpoint" and event.path == memory.checkpoint
 
 
+def is_wanted(event: Stored, when: str) -> bool:
+    """Whether a file is uploaded as soon as it is announced: of `all`, or of `checkpoints`."""
+    return when == "all" or (when == "checkpoints" and kind_of(event) in MODELS)
+
+
 def last_name(path: str) -> str:
     """A file's or folder's own name, whichever system its path is of."""
     return path.replace("\\", "/").rstrip("/").rpartition("/")[2]

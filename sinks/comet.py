@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 from bus import (
     Batch,
@@ -26,7 +25,7 @@ from bus import (
 from sinks import HttpSink
 from sinks._comet_answers import KEYS, ExistsError, ThrottledError, classify
 from sinks._comet_assets import Assets, Note
-from sinks._comet_plan import Stretch, length, place_of, requests
+from sinks._comet_plan import Stretch, length, requests
 from sinks._comet_remote import RemoteExperiment
 from sinks._comet_rest import RestServer
 from sinks._comet_server import CometServer
@@ -35,13 +34,12 @@ from sinks._comet_state import Memory
 from sinks._comet_translation import WANTED, Latest, Translation
 from sinks._comet_uploads import waiting
 from sinks._comet_values import shortened
+from sinks._steps import translate
+from sinks._tracked import place_of
 
 __all__ = ["CometSettings", "CometSink"]
 
 log: logging.Logger = logging.getLogger("sinks")
-
-_SLICE = 50
-"""Records that are translated before others on the loop have their turn."""
 
 
 class CometSink(HttpSink):
@@ -233,10 +231,7 @@ class CometSink(HttpSink):
         # A copy, so that another try of these records means the same.
         latest = self._latest.copy()
         translation = Translation(stretch, memory, latest, self._options, self._context.name)
-        for index, record in enumerate(records):
-            if index % _SLICE == _SLICE - 1:
-                await checkpoint()
-            translation.add(record)
+        await translate(records, translation.add)
 
         async def note(place: str, done: int) -> None:
             """Remember how far it is, and nothing yet of what the records mean."""

@@ -1,12 +1,9 @@
 """Writes a run to an MLflow tracking server, over its REST interface and without its client."""
 
-import base64
 import getpass
 import logging
 from collections.abc import Mapping
 from typing import ClassVar, Final
-
-from pydantic import SecretStr
 
 from bus import (
     Batch,
@@ -25,6 +22,7 @@ from bus import (
     UnavailableError,
 )
 from sinks import HttpSink
+from sinks._authorization import basic, bearer, secret
 from sinks._mlflow_answers import ParameterChangedError, classify, named
 from sinks._mlflow_artifacts import Artifacts
 from sinks._mlflow_names import legal_key
@@ -114,8 +112,7 @@ class MlflowSink(HttpSink):
         settings = self._options
         if settings.tracking_username:
             return basic(settings.tracking_username, secret(settings.tracking_password))
-        token = secret(settings.tracking_token)
-        return {"authorization": f"Bearer {token}"} if token else {}
+        return bearer(secret(settings.tracking_token))
 
     def origins(self) -> tuple[str, ...]:
         """The tracking server alone is shown the credentials."""
@@ -339,17 +336,6 @@ class MlflowSink(HttpSink):
         for step in plan.ended():
             if isinstance(step, LogBatch):
                 await self._server.log(run.run_id, step)
-
-
-def basic(user: str, password: str) -> Mapping[str, str]:
-    """The header of basic authentication (RFC 7617)."""
-    pair = f"{user}:{password}".encode()
-    return {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
-
-
-def secret(value: SecretStr | None) -> str:
-    """What a setting holds; "" where there is none."""
-    return "" if value is None else value.get_secret_value()
 
 
 def _user() -> str:
