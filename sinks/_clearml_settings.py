@@ -24,7 +24,7 @@ from pydantic_core import PydanticKnownError
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from sinks._clearml_conf import read_api
-from sinks._service_settings import FALSE, TRUE, ServiceSettings, word
+from sinks._service_settings import FALSE, TRUE, ServiceSettings, taken_apart, word
 
 TaskType: TypeAlias = Literal[
     "training",
@@ -164,10 +164,7 @@ class ClearmlSettings(ServiceSettings):
     def _served(cls, host: str | None, info: ValidationInfo) -> str | None:
         if host is None:
             return None
-        try:
-            parts = urlsplit(host.strip())
-        except ValueError:
-            raise ValueError("is no address") from None
+        parts = taken_apart(host.strip())
         storage = info.field_name == "files_host" and parts.scheme  # s3:// and its like
         if (parts.scheme not in ("http", "https") and not storage) or not parts.netloc:
             raise ValueError("must be an http:// or https:// address")

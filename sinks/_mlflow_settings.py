@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from bus import SwitchedOffError
-from sinks._service_settings import FALSE, TRUE, ServiceSettings, read_ini, word
+from sinks._service_settings import FALSE, TRUE, ServiceSettings, read_ini, taken_apart, word
 
 LogArtifacts: TypeAlias = Literal["never", "end", "checkpoints", "all"]
 
@@ -168,10 +168,7 @@ class MlflowSettings(ServiceSettings):
     @field_validator("tracking_uri")
     @classmethod
     def _served(cls, uri: str) -> str:
-        try:
-            parts = urlsplit(uri.strip())
-        except ValueError:
-            raise ValueError("is no address") from None
+        parts = taken_apart(uri.strip())
         if parts.scheme == "azureml":
             raise ValueError("is a workspace of Azure ML; use the sink azure_ml")
         if parts.scheme not in ("http", "https") or not parts.netloc:

@@ -7,6 +7,7 @@ import configparser
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
@@ -94,6 +95,18 @@ def _listed(value: object) -> object:
 
 Names: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 """Names that a variable holds with commas between them."""
+
+
+def taken_apart(address: str) -> SplitResult:
+    """The parts of an address.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        return urlsplit(address)
+    except ValueError:
+        raise ValueError("is no address") from None
 
 
 def word(value: object) -> str:

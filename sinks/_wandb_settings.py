@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 from pydantic_settings import SettingsConfigDict
 
 from bus import SwitchedOffError
-from sinks._service_settings import FALSE, TRUE, Names, ServiceSettings, read_ini, word
+from sinks._service_settings import FALSE, TRUE, Names, ServiceSettings, read_ini, taken_apart, word
 
 Resume: TypeAlias = Literal["allow", "must", "never"]
 LogModel: TypeAlias = Literal["false", "end", "checkpoint"]
@@ -181,10 +181,7 @@ class WandbSettings(ServiceSettings):
     @field_validator("base_url")
     @classmethod
     def _served(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url.strip())
-        except ValueError:
-            raise ValueError("is no address") from None
+        parts = taken_apart(url.strip())
         if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
             raise ValueError("must be an http:// or https:// address without credentials")
         if parts.netloc == "forge.coreweave.com":
