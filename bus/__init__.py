@@ -153,6 +153,7 @@ if TYPE_CHECKING:
     from bus._failures import (
         Backoff,
         DeliveryError,
+        HeldBackError,
         MisconfiguredError,
         RejectedError,
         Response,
@@ -186,6 +187,7 @@ _LAZY = {
     "list_cursors": "bus._cursor",
     "Backoff": "bus._failures",
     "DeliveryError": "bus._failures",
+    "HeldBackError": "bus._failures",
     "MisconfiguredError": "bus._failures",
     "RejectedError": "bus._failures",
     "Response": "bus._failures",
@@ -262,6 +264,7 @@ __all__ = [
     "FolderHold",
     "Gap",
     "Handle",
+    "HeldBackError",
     "HistogramLogged",
     "JournalReader",
     "JsonObject",

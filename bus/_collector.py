@@ -94,6 +94,17 @@ class Collector:
             waits.append(gathering.sent_at)
         return min(waits, default=None)
 
+    async def lengthened(self, part: Part) -> Part | None:
+        """A part that is under way and what is at hand behind it; None if nothing is."""
+        gathering = Gathering(self._coalesces, part.last)
+        while entries := await self._disk(self._reader.read, part.stream, gathering.last):
+            if self._filled(part.stream, gathering, entries):
+                break
+        if not gathering:
+            return None
+        self._cursor.counts.missing += gathering.missing
+        return part.with_more(gathering.part(part.stream, part.last + 1))
+
     async def count_pending(self) -> int:
         """How many records are left behind what has been delivered."""
         counted: int = await self._disk(count_waiting, self._reader, self._cursor, self._names)

@@ -94,6 +94,12 @@ class Health(CursorModel):
     since: float = 0.0
     url: str | None = None
 
+    def moved_to(self, status: SinkStatus, reason: str, url: str | None) -> "Health":
+        """How it does now; `since` is when it came to this status and address."""
+        same = (status, url) == (self.status, self.url)
+        since = self.since if same else time.time()
+        return Health(status=status, reason=reason, since=since, url=url)
+
 
 class Counts(CursorModel):
     """What became of the records that a sink wanted, over all attempts.

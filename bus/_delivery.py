@@ -5,6 +5,7 @@ own the cursor ─► open ─► ┌ collect a batch ─► note its bounds ─
                           └──────────────────────◄─────────────────────────────────────┘
 unavailable      wait (full jitter, the server's own wish), the same batch again, for ever
 rejected         the guilty records, found by halving if need be, become dead letters
+held back        the same batch again, longer by what has come behind it meanwhile
 misconfigured    suspended: said once, tried again every ten minutes
 anything else    a bug: logged once, tried again five times, then suspended
 ```
@@ -14,25 +15,28 @@ so that a disk that hangs holds up this delivery and nobody else.
 """
 
 import logging
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import anyio
 
 from bus._beside import watching
 from bus._collector import Collector, Disk
-from bus._cursor import Cursor, CursorFile, LostOwnershipError, StillOwnedError
+from bus._cursor import Cursor, CursorFile, LostOwnershipError
 from bus._dead import DeadLetters
 from bus._events import Outcome, SinkStatus
 from bus._failures import (
     DeliveryError,
+    HeldBackError,
     MisconfiguredError,
     RejectedError,
     UnavailableError,
 )
 from bus._feed import Feed, FeedReader
+from bus._lengthening import LONGEST, lengthened
+from bus._owning import Owning
 from bus._parts import Part
 from bus._patience import OverError, Pace, Patience
 from bus._rates import RateLimiter
@@ -157,25 +161,13 @@ class Delivery:
         self._health("finished")
 
     async def _own(self) -> None:
-        give_way_until = anyio.current_time() + self._pace.take_over
-        while not self._patience.exhausted:
-            # The newer one is right: it goes on with the run.
-            stuck = self._patient and anyio.current_time() >= give_way_until
-            try:
-                self.cursor = await self._disk(self._file.acquire, self._take_over or stuck)
-            except StillOwnedError as error:
-                if not self._patient:
-                    raise
-                self._health("waiting", str(error))
-            except (OSError, UnavailableError) as error:
-                self._health("waiting", f"the cursor cannot be written: {error}")
-            else:
-                self._state = dict(self.cursor.state)
-                self.cursor.closed = None
-                self._collector = self._new_collector()
-                return
-            await self._patience.sleep(self._pace.look * 5)
-        raise OverError
+        gives_way = self._pace.take_over if self._patient else None
+        tell = partial(self._health, "waiting")
+        owning = Owning(self._file, self._disk, self._patience, gives_way, tell)
+        self.cursor = await owning.own(self._pace.look * 5, take_over=self._take_over)
+        self._state = dict(self.cursor.state)
+        self.cursor.closed = None
+        self._collector = self._new_collector()
 
     def _new_collector(self) -> Collector:
         return Collector(self._reader, self.cursor, self.sink, self._disk)
@@ -234,7 +226,7 @@ class Delivery:
     async def _deliver(self, part: Part) -> None:
         """Send a part until it is acknowledged or dead."""
         left = deque([part])
-        failures = 0
+        failures = longer = 0
         while left:
             await self._rates.wait()
             failure = await self._send(left, failures)
@@ -244,6 +236,9 @@ class Delivery:
             elif isinstance(failure, RejectedError):
                 await self._take_apart(left, failure)
                 failures = 0
+            elif isinstance(failure, HeldBackError) and longer < LONGEST and len(left) == 1:
+                longer += 1
+                await self._lengthen(left, failure)
             else:
                 failures += 1
                 await self._hold(failure)
@@ -269,6 +264,20 @@ class Delivery:
         else:
             self._state = state
         return None
+
+    async def _lengthen(self, left: deque[Part], failure: HeldBackError) -> None:
+        """Wait as long as part of the batch must, or until there is more behind it."""
+        self.failures = 0  # whoever says so can be reached
+        self._health("backing off", self._clean(str(failure)))
+        left[0] = await lengthened(
+            left[0],
+            self._collector,
+            self._patience,
+            delay=self._pace.backoff.delay(1, wish=failure.retry_after),
+            look=self._pace.look,
+            age=self.sink.limits.age,
+        )
+        await self._advance(left[0], left)
 
     async def _acknowledge(self, left: deque[Part], count: int, state: State) -> None:
         """The first records of the first part are delivered."""
@@ -381,18 +390,9 @@ class Delivery:
             log.debug("%s cannot be written: %s", self._file.path, error)
 
     def _health(self, status: SinkStatus, reason: str = "") -> None:
-        health = self.cursor.health
-        if (health.status, health.reason, health.url) == (status, reason, self.sink.url):
-            return
-        changed = health.status != status or health.url != self.sink.url
-        self.cursor.health = health.model_copy(
-            update={
-                "status": status,
-                "reason": reason,
-                "url": self.sink.url,
-                "since": time.time() if changed else health.since,
-            }
-        )
+        before = self.cursor.health
+        after = self.cursor.health = before.moved_to(status, reason, self.sink.url)
+        changed = (after.status, after.url) != (before.status, before.url)
         if changed and self._announce is not None:
             self._announce(self)
 

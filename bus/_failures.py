@@ -3,6 +3,7 @@
 ```
 DeliveryError
 ├── UnavailableError     nobody is there, or too much is asked: wait and send the same again
+│   └── HeldBackError    part of the batch has to wait; what comes behind it need not
 ├── RejectedError        the destination read it and says no: it never will take it
 └── MisconfiguredError   nothing can be delivered before somebody changes a setting
 ```
@@ -32,6 +33,14 @@ class UnavailableError(DeliveryError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class HeldBackError(UnavailableError):
+    """Part of a batch has to wait for `retry_after` seconds; what stands behind it need not.
+
+    The batch comes again, meanwhile longer by what has been journalled behind it. What of it is
+    there already has to stand in the state that the sink has committed, with a count of 0.
+    """
 
 
 class RejectedError(DeliveryError):

@@ -43,6 +43,15 @@ class Part:
         rest = tuple(r for index, r in enumerate(self.records) if index not in guilty)
         return replace(self, records=rest) if rest else None
 
+    def with_more(self, behind: "Part") -> "Part":
+        """This part and the one that begins behind it, as one."""
+        return replace(
+            self,
+            last=behind.last,
+            records=self.records + behind.records,
+            left_out=self.left_out + behind.left_out,
+        )
+
     def halves(self) -> tuple["Part", "Part"]:
         """Two parts of its records, of which there must be two or more."""
         middle = len(self.records) // 2

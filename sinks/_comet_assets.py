@@ -74,7 +74,7 @@ class Assets:
         files = await self._held.find(source)
         if not files and not upload.may_be_gone:
             _leave_out(memory, f"{source} is gone", "gone before it could be uploaded")
-        skip = memory.done_of(upload.place)
+        skip = memory.partly.get(upload.place, 0)
         # A model's name is its group's; its files are named as they are here.
         target = source.name if upload.group else upload.target
         for count, file in enumerate(files[skip:], start=skip + 1):

@@ -5,9 +5,9 @@ request takes, and everything else of it is sent before them: when something fai
 twice. A record that uploads something is a stretch by itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from pydantic import JsonValue
 
@@ -26,10 +26,16 @@ from bus import (
     TrainEnded,
 )
 
+Kind: TypeAlias = Literal["metric", "parameter", "output", "else"]
+"""What Comet limits by itself."""
+
 Item: TypeAlias = dict[str, JsonValue]
 
 MOST: Final = 1000
 """Points, parameters or lines in a request; Comet's client sends no more."""
+
+KINDS: Final[tuple[Kind, ...]] = ("else", "parameter", "output", "metric")
+"""What Comet replaces comes first, what it appends last."""
 
 _NUMBERS: Final = (Evaluated, MetricsLogged, Predicted, SystemMetricsLogged, TrainEnded)
 _ALONE: Final = (AlertRaised, ArtifactReady, CheckpointSaved, MediaLogged, RunEnded, TextLogged)
@@ -68,6 +74,7 @@ class Stretch:
 
     Attributes:
         place: What tells it from every other one of the run, at each try the same.
+        last: The `seq` of its last record.
         others: Single values by name; of several the last.
         tags: Tags.
         params: Parameters by name; of several the last.
@@ -78,6 +85,7 @@ class Stretch:
     """
 
     place: str
+    last: int
     others: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     tags: list[str] = field(default_factory=list[str])
     params: dict[str, Item] = field(default_factory=dict[str, Item])
@@ -86,11 +94,29 @@ class Stretch:
     points: list[Item] = field(default_factory=list[Item])
     notes: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
+    @property
+    def kinds(self) -> list[Kind]:
+        """Of which kinds there is something, in the order of `KINDS`."""
+        found = (
+            bool(self.others or self.tags or self.uploads or self.notes),
+            bool(self.params),
+            bool(self.lines),
+            bool(self.points),
+        )
+        return [kind for kind, there in zip(KINDS, found, strict=True) if there]
 
-def length(records: Sequence[Record]) -> int:
-    """How many of the records, from the first on, are a stretch; at least one."""
+
+def length(records: Sequence[Record], ends: Collection[int] = ()) -> int:
+    """How many of the records, from the first on, are a stretch; at least one.
+
+    Args:
+        records: Of one attempt and rank.
+        ends: Each the `seq` of a record behind which a stretch ends.
+    """
     points = 0
     for count, record in enumerate(records):
+        if count and any(records[count - 1].seq <= end < record.seq for end in ends):
+            return count
         event = record.event
         if isinstance(event, _ALONE):
             return count or 1

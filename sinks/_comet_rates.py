@@ -2,11 +2,11 @@
 
 from collections import defaultdict, deque
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import anyio
 
-Kind: TypeAlias = Literal["metric", "parameter", "output", "else"]
+from sinks._comet_plan import Kind
 
 MINUTE: Final[Mapping[Kind, int]] = {
     "metric": 12_000,

@@ -15,8 +15,8 @@ from pydantic import JsonValue
 from pydantic_core import to_json
 
 from bus import UnavailableError
-from sinks._comet_plan import MOST, Item, Upload
-from sinks._comet_rates import Kind, Rates
+from sinks._comet_plan import MOST, Item, Kind, Upload
+from sinks._comet_rates import Rates
 from sinks._comet_remote import Beat, RemoteExperiment, interval, remote
 from sinks._comet_values import compact
 from sinks._http import HttpClient

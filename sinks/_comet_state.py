@@ -35,8 +35,10 @@ class Memory(SinkMemory):
         offset: Console lines delivered so far; None before the first.
         checkpoint: The folder of the checkpoint that was announced last.
         waiting: Files to upload when the run ends, by their place there.
-        under_way: Which upload or stretch is under way.
-        done: How many files or points of it are there.
+        partly: How many files or points are there of each upload or stretch under way.
+        ahead: For each kind of data, up to which record it is there, where that is further than
+            what was acknowledged.
+        ahead_in: The attempt and rank that those records are of.
         counts: How many texts and models there are, each of which Comet limits.
         left_out: What was not sent, and how often: by the reason.
         error: Why the run failed, once that is known.
@@ -50,15 +52,17 @@ class Memory(SinkMemory):
     offset: int | None = None
     checkpoint: str = ""
     waiting: dict[str, File] = Field(default_factory=dict[str, File])
-    under_way: str = ""
-    done: int = 0
+    partly: dict[str, int] = Field(default_factory=dict[str, int])
+    ahead: dict[str, int] = Field(default_factory=dict[str, int])
+    ahead_in: str = ""
     counts: dict[str, int] = Field(default_factory=dict[str, int])
     left_out: dict[str, int] = Field(default_factory=dict[str, int])
     error: str | None = None
 
-    def done_of(self, place: str) -> int:
-        """How much of an upload or stretch is there already."""
-        return self.done if self.under_way == place else 0
+    def enter(self, stream: str) -> None:
+        """Records of this attempt and rank come next; what is known of others' is over."""
+        if stream != self.ahead_in:
+            self.ahead, self.ahead_in = {}, stream
 
     def leave_out(self, reason: str, count: int = 1) -> None:
         """Count what is not sent."""

@@ -12,6 +12,7 @@ from bus import (
     BatchLimits,
     DeliveryError,
     Event,
+    HeldBackError,
     MisconfiguredError,
     Outcome,
     Promise,
@@ -23,11 +24,12 @@ from bus import (
     Stop,
 )
 from sinks import HttpSink
-from sinks._comet_answers import KEYS, ExistsError, ThrottledError, classify
-from sinks._comet_assets import Assets, Note
-from sinks._comet_plan import Stretch, length, requests
+from sinks._comet_answers import KEYS, ExistsError, classify
+from sinks._comet_assets import Assets
+from sinks._comet_plan import Stretch, length
 from sinks._comet_remote import RemoteExperiment
 from sinks._comet_rest import RestServer
+from sinks._comet_send import Pauses, Progress, Sender
 from sinks._comet_server import CometServer
 from sinks._comet_settings import CometSettings
 from sinks._comet_state import Memory
@@ -77,6 +79,7 @@ class CometSink(HttpSink):
     _experiment: RemoteExperiment | None = None
     _assets: Assets | None = None
     _latest: Latest = {}  # noqa: RUF012 - replaced, never changed
+    _pauses: Pauses
     _interval: float = 10.0
     _asked: bool = False
     _throttled: bool = False
@@ -127,24 +130,43 @@ class CometSink(HttpSink):
             memory.offset = experiment.offset
         self._experiment = experiment
         self._assets = Assets(self.http, self._server, experiment)
+        self._pauses = Pauses()
         self.url: str | None = experiment.page
         return memory.state()
 
     async def write(self, batch: Batch, state: State) -> State:
         """Send a batch, acknowledging each request's worth of points by itself."""
+        assert self._experiment is not None
+        assert self._assets is not None
         memory = Memory.model_validate(state)
+        memory.enter(f"{batch.attempt}.{batch.rank}")
+        progress = Progress(batch, memory)
+        sender = Sender(
+            self._server,
+            self._assets,
+            self._experiment,
+            self._context.name,
+            pauses=self._pauses,
+            progress=progress,
+        )
+        # A copy, so that another try of these records means the same.
+        latest = self._latest.copy()
         records = list(batch)
-        try:
-            while records:
-                count = length(records)
-                await self._deliver(records[:count], memory, batch)
-                del records[:count]
+        while records:
+            count = length(records, memory.ahead.values())
+            stretch = await self._translated(records[:count], memory, latest)
+            await sender.send(stretch, memory)
+            del records[:count]
+            if not sender.held:
+                self._latest = latest.copy()
                 if records:
-                    await batch.commit(count, memory.state())
-        except ThrottledError:
+                    await progress.acknowledge(memory, count)
+        if sender.held:
             self._throttled = True
-            raise
+            first = min(sender.held.values(), key=lambda error: error.retry_after or 0.0)
+            raise HeldBackError(str(first), retry_after=first.retry_after) from first
         self._caught_up = self._throttled
+        memory.partly, memory.ahead = {}, {}
         return memory.state()
 
     async def close(self, outcome: Outcome, state: State) -> State:
@@ -224,58 +246,16 @@ class CometSink(HttpSink):
                 fix="choose another COMET_EXPERIMENT_KEY, or the mode get_or_create",
             ) from error
 
-    async def _deliver(self, records: Sequence[Record], memory: Memory, batch: Batch) -> None:
-        """Send what a few records mean; the memory holds them afterwards."""
-        acknowledged = memory.model_copy(deep=True)
-        stretch = Stretch(place_of(records[0]))
-        # A copy, so that another try of these records means the same.
-        latest = self._latest.copy()
+    async def _translated(
+        self, records: Sequence[Record], memory: Memory, latest: Latest
+    ) -> Stretch:
+        """What a few records mean; the memory holds them afterwards."""
+        stretch = Stretch(place_of(records[0]), records[-1].seq)
         translation = Translation(stretch, memory, latest, self._options, self._context.name)
         await translate(records, translation.add)
-
-        async def note(place: str, done: int) -> None:
-            """Remember how far it is, and nothing yet of what the records mean."""
-            acknowledged.under_way, acknowledged.done = place, done
-            acknowledged.left_out = memory.left_out
-            await batch.commit(0, acknowledged.state())
-
-        await self._send(stretch, memory, note)
-        self._latest = latest
-        memory.under_way, memory.done = "", 0
         if records[-1].event.type == "run_ended":
             memory.waiting = {}
-
-    async def _send(self, stretch: Stretch, memory: Memory, note: Note) -> None:
-        """What Comet replaces first, what it appends last."""
-        assert self._experiment is not None
-        assert self._assets is not None
-        server, key = self._server, self._experiment.key
-        for name, value in stretch.others.items():
-            await server.other(key, name, value)
-        if stretch.tags:
-            await server.tags(key, stretch.tags)
-        for params in requests(list(stretch.params.values())):
-            await server.parameters(key, params)
-        for lines in requests(stretch.lines):
-            await server.output(key, lines)
-        for upload in stretch.uploads:
-            await self._assets.store(upload, memory, note)
-        await self._append(key, stretch, memory, note)
-        for title, text in stretch.notes:
-            await server.notify(self._experiment, self._context.name, title, text)
-
-    async def _append(self, key: str, stretch: Stretch, memory: Memory, note: Note) -> None:
-        """Send points; several requests are needed only for a record of very many metrics."""
-        sent = memory.done_of(stretch.place)
-        for points in requests(stretch.points[sent:], self._server.most):
-            if sent:
-                await note(stretch.place, sent)
-            await self._server.metrics(key, points)
-            sent += len(points)
-        for point in stretch.points:
-            name, step = point["metricName"], point["step"]
-            if isinstance(name, str) and isinstance(step, int):
-                memory.steps[name] = max(step, memory.steps.get(name, step))
+        return stretch
 
     async def _all_there(self) -> None:
         """Take away Comet's warning of missing data once all of it has come."""

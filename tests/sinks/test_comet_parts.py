@@ -58,7 +58,7 @@ class Uploading:
         await self._assets.store(self._upload, self.memory, self._note)
 
     async def _note(self, place, done):
-        self.memory.under_way, self.memory.done = place, done
+        self.memory.partly[place] = done
 
     @property
     def weights(self):
