@@ -9,7 +9,7 @@ from bus import ArtifactReady, MediaLogged, Record
 from sinks._comet_plan import Item, Upload
 from sinks._comet_settings import LogAssets
 from sinks._comet_state import File, Memory
-from sinks._tracked import Stored, is_repeated, is_wanted, place_of
+from sinks._tracked import Announced, is_repeated, is_wanted, place_of
 
 _MEDIA: Final = {"image": "visualization", "audio": "audio", "video": "video"}
 _MOST: Final = {"text-sample": 500, "model-element": 100}
@@ -30,7 +30,7 @@ class Uploads:
         self._memory = memory
         self._when = when
 
-    def file(self, record: Record, event: Stored) -> list[Upload]:
+    def file(self, record: Record, event: Announced) -> list[Upload]:
         """A file's or folder's upload, unless it waits for the run's end or is not wanted."""
         *_, folder, name = ("", *event.path.replace("\\", "/").rstrip("/").split("/"))
         target, kind, metadata = f"{folder}/{name}" if folder else name, "asset", Item()

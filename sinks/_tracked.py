@@ -48,7 +48,7 @@ TRACKED: Final[tuple[type[Event], ...]] = (
 )
 
 Results: TypeAlias = Evaluated | Predicted | TrainEnded
-Stored: TypeAlias = CheckpointSaved | ArtifactReady
+Announced: TypeAlias = CheckpointSaved | ArtifactReady
 
 HEADINGS: Final = {"evaluated": "eval", "predicted": "predict", "train_ended": ""}
 """Where the numbers of an evaluation, a prediction and a training are shown."""
@@ -108,20 +108,23 @@ def beyond(started: RunStarted, steps: Mapping[str, Step]) -> dict[str, Step]:
     return {name: step for name, step in steps.items() if step > resumed_from}
 
 
-def kind_of(event: Stored) -> str:
+def kind_of(event: Announced) -> str:
     """What a file is."""
     return "checkpoint" if isinstance(event, CheckpointSaved) else event.kind
 
 
-def is_repeated(event: Stored, memory: KnowsCheckpoint) -> bool:
-    """Whether a file was announced before: a trainer tells of its checkpoints as artifacts too."""
+def is_repeated(event: Announced, memory: KnowsCheckpoint) -> bool:
+    """Whether a file was announced before: a trainer tells of its checkpoints as artifacts too.
+
+    Remembers the folder of a checkpoint.
+    """
     if isinstance(event, CheckpointSaved):
         memory.checkpoint = event.path
         return False
     return event.kind == "checkpoint" and event.path == memory.checkpoint
 
 
-def is_wanted(event: Stored, when: str) -> bool:
+def is_wanted(event: Announced, when: str) -> bool:
     """Whether a file is uploaded as soon as it is announced: of `all`, or of `checkpoints`."""
     return when == "all" or (when == "checkpoints" and kind_of(event) in MODELS)
 
