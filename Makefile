@@ -18,7 +18,7 @@ help:
 	@echo "make coverage     the tests with branch coverage"
 	@echo "make wheel-test   build the wheel and try it in an empty folder"
 	@echo "make soak         the long counts: random SIGKILLs, many seeds"
-	@echo "make bench        publish latency, step cost, an outage"
+	@echo "make bench        publish latency, step cost, an outage, many ranks"
 	@echo "                  (both with a real MLflow server if HOTLOOP_MLFLOW_PYTHON names its Python)"
 	@echo "make bench-peers  publish latency beside other trackers' clients, TensorBoard's writers"
 	@echo "make bench-trainer  a training step beside Transformers' and Lightning's trainers"
@@ -61,7 +61,8 @@ test: $(VENV)/.test
 
 VENDORS := AZUREML CLEARML COMET DAGSHUB HF MLFLOW NEPTUNE TENSORBOARD WANDB
 
-# With an interpreter named, no test can skip for want of a package: it fails.
+# With an interpreter named, no test can skip for want of a package: it fails. azureml-core would
+# hold back packages of the others, so its test runs where HOTLOOP_AZURECORE_PYTHON names another.
 test-vendors: $(VENV)/.test .venv-vendors/.installed
 	env $(VENDORS:%=HOTLOOP_%_PYTHON=$(CURDIR)/.venv-vendors/bin/python) \
 	    $(BIN)/python -m pytest $(PARALLEL) --dist loadfile \
@@ -107,6 +108,7 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/publish.py
 	$(BIN)/python benchmarks/step_cost.py
 	$(BIN)/python benchmarks/outage.py
+	PYTHONPATH=. $(BIN)/python benchmarks/ranks.py
 	@if [ -n "$$HOTLOOP_MLFLOW_PYTHON" ]; then $(BIN)/python benchmarks/mlflow.py; else \
 	    echo "no metrics into MLflow: HOTLOOP_MLFLOW_PYTHON names no interpreter with mlflow"; fi
 

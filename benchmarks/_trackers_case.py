@@ -1,12 +1,13 @@
 """Logs to one tracker or none, with its own client or with our sink, as a training loop does.
 
-Usage: `_trackers_case.py SERVICE WHO STEPS SECONDS FOLDER`; the server's address and keys stand in
-the environment. Prints what logging took of each step, and time and CPU time from before the run's
-begin to after its end, as JSON.
+Usage: `_trackers_case.py SERVICE WHO STEPS SECONDS FOLDER`, WHO being `ours`, `client` or `async`;
+the server's address and keys stand in the environment. Prints what logging took of each step, and
+time and CPU time from before the run's begin to after its end, as JSON.
 """
 
 import importlib
 import json
+import os
 import resource
 import sys
 import time
@@ -116,18 +117,57 @@ def clearml(_folder: Path) -> Session:
     return log, task.close
 
 
-CLIENTS = {"wandb": wandb, "comet": comet, "neptune": neptune, "clearml": clearml}
+def mlflow(*, synchronous: bool) -> Session:
+    """The client of MLflow, which those of DagsHub and Azure ML set up; it captures nothing."""
+    module = importlib.import_module("mlflow")
+    module.start_run()
+
+    def close() -> None:
+        module.flush_async_logging()
+        module.end_run()
+
+    def log(metrics: Metrics, step: int) -> None:
+        module.log_metrics(metrics, step=step, synchronous=synchronous)
+
+    return log, close
+
+
+def dagshub(*, synchronous: bool) -> Session:
+    """MLflow's client, at the address and with the credentials that DagsHub's gives it."""
+    *_, owner, name = os.environ["MLFLOW_TRACKING_URI"].removesuffix(".mlflow").split("/")
+    host = os.environ["DAGSHUB_CLIENT_HOST"]
+    importlib.import_module("dagshub").init(repo_owner=owner, repo_name=name, host=host)
+    return mlflow(synchronous=synchronous)
+
+
+CLIENTS: dict[tuple[str, str], Callable[[Path], Session]] = {
+    ("wandb", "client"): wandb,
+    ("comet", "client"): comet,
+    ("neptune", "client"): neptune,
+    ("clearml", "client"): clearml,
+    ("dagshub", "client"): lambda _folder: dagshub(synchronous=True),
+    ("dagshub", "async"): lambda _folder: dagshub(synchronous=False),
+    ("azure_ml", "client"): lambda _folder: mlflow(synchronous=True),
+}
+MODULES = {
+    "comet": ("comet_ml",),
+    "dagshub": ("dagshub", "mlflow"),
+    "azure_ml": ("azureml.mlflow", "mlflow"),
+}
+"""What a client consists of, where that is not one module with the service's name."""
 
 
 def load(service: str, who: str) -> None:
     """What importing costs is not counted, and a training has torch anyway."""
     importlib.import_module("torch")
     if who != "ours":
-        importlib.import_module({"comet": "comet_ml"}.get(service, service))
+        for name in MODULES.get(service, (service,)):
+            importlib.import_module(name)
         return
     assert importlib.import_module("runtime").Run  # names are loaded when they are asked for
     importlib.import_module("httpx")  # which a sink loads when it begins
-    importlib.import_module("sinks" if service == "none" else f"sinks.{service}")
+    module = service.replace("_", "")
+    importlib.import_module("sinks" if service == "none" else f"sinks.{module}")
 
 
 def spent() -> tuple[float, float]:
@@ -142,7 +182,9 @@ def main() -> None:
     load(service, who)
     took: list[float] = []
     before, began = spent(), time.perf_counter()
-    log, close = ours(service, Path(folder)) if who == "ours" else CLIENTS[service](Path(folder))
+    log, close = (
+        ours(service, Path(folder)) if who == "ours" else CLIENTS[service, who](Path(folder))
+    )
     opened = time.perf_counter()
     for step in range(1, int(steps) + 1):
         metrics = {name: step + index / 8 for index, name in enumerate(NAMES)}

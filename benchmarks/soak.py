@@ -1,13 +1,14 @@
 """`make soak`: the long counts behind the promises, written down with commit, seeds and failures.
 
     python benchmarks/soak.py [--kills 200] [--delivery-kills 100] [--mlflow-kills 20]
-                              [--training-kills 100] [--tracker-kills 50] [--factor 20] [--seed N]
+                              [--training-kills 100] [--tracker-kills 50] [--rank-trials 1000]
+                              [--factor 20] [--seed N]
 
 Kills trainers at random moments in both durability modes, and trainers and delivery processes in
 the middle of delivering to a file, and to a real MLflow server if HOTLOOP_MLFLOW_PYTHON names an
 interpreter with it, and to the stand-in of each tracker; kills trainings that are resumed each
-time; repeats early stopping, and runs the property tests with many more examples. The log is
-benchmarks/results/soak.md.
+time; has ranks ask each other for stops and saves at random moments; repeats early stopping, and
+runs the property tests with many more examples. The log is benchmarks/results/soak.md.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.bus.journal.sigkill import run_sigkill_trials
+from tests.runtime.ranks.trials import run_trials
 from tests.runtime.trainer.training_kills import run_kill_trials as run_training_kills
 from tests.sinks.kill_trials import Trials, Victim, run_kill_trials
 from tests.sinks.tracker_kills import TRACKERS, run_tracker_kills
@@ -47,6 +49,7 @@ def main() -> int:
         *mlflow_kills(options.mlflow_kills, options.seed + 4),
         training_kills(options.training_kills, options.seed + 6),
         *tracker_kills(options.tracker_kills, options.seed + 7),
+        *rank_trials(options.rank_trials, options.seed + 20),
         tests("early stopping, 50 seeded runs", "tests/bus/live", "fifty_seeded", 1),
     ]
     if options.factor:
@@ -77,6 +80,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--tracker-kills", type=int, default=50, help="for each tracker, half of either process"
+    )
+    parser.add_argument(
+        "--rank-trials", type=int, default=1000, help="of 2, 3 and 4 ranks that act alike"
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     parser.add_argument(
@@ -129,6 +135,22 @@ def tracker_kills(count: int, seed: int) -> list[Row]:
             trials = run_tracker_kills(name, -(-count // 2), seed + offset, victim)
             what = f"SIGKILL of the {victim} while delivering to {name}, resumed"
             rows.append((what, counted(trials, seed + offset), trials.failures))
+    return rows
+
+
+def rank_trials(count: int, seed: int) -> list[Row]:
+    """Have ranks ask each other for things; see tests/runtime/ranks/trials.py."""
+    rows: list[Row] = []
+    for size in (2, 3, 4):
+        with tempfile.TemporaryDirectory() as folder:
+            share = -(-count // 3)
+            trials = run_trials(
+                Path(folder), size=size, count=share, seed=seed + size, timeout=60 + 20 * share
+            )
+        what = f"{size} ranks act at the same step, whoever asks and when"
+        done = f"{trials.count} trials, {trials.asked} requests, {trials.stopped} stops"
+        slowest = f"slowest {trials.slowest:.2f} s, seed {seed + size}"
+        rows.append((what, f"{done}, {slowest}", trials.failures))
     return rows
 
 

@@ -1,7 +1,7 @@
 """What delivering metrics costs, in time, requests and bytes: our sinks and the real clients.
 
-Run it as `make bench-trackers`, or as `python benchmarks/trackers.py [--quick] [--only NAME]` with
-an interpreter that has hotloop and the clients; it writes `results/trackers.md`.
+Run it as `make bench-trackers`, or as `python benchmarks/trackers.py [--quick] [--only NAME ...]`
+with an interpreter that has hotloop and the clients; it writes `results/trackers.md`.
 """
 
 import argparse
@@ -12,36 +12,48 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from _facts import describe, load
 from _report import microseconds, table, write
-
-from tests.servers import clearml, comet, neptune, wandb
-from tests.vendors.clearml_server import token
+from _trackers_servers import SERVERS, StandIn
 
 CASE = Path(__file__).with_name("_trackers_case.py")
-SERVICES = ("wandb", "comet", "neptune", "clearml")
-PACKAGES = {"comet": "comet_ml"}
+PACKAGES = {"comet": "comet_ml", "azure_ml": "azureml-mlflow"}
+BLOCKS = {
+    "none": ("ours", "ours"),
+    **dict.fromkeys(("wandb", "comet", "neptune", "clearml"), ("ours", "client", "ours")),
+    "dagshub": ("ours", "client", "async", "ours"),
+    "azure_ml": ("ours", "client", "ours"),
+}
+"""Who takes turns in a round; ours twice, so that two blocks of one kind can be compared."""
 METRICS = 5
 PATIENCE = 60.0
 """Seconds beyond the loop's within which a run must have begun and ended."""
-StandIn = wandb.StandIn | comet.StandIn | neptune.StandIn | clearml.StandIn
 METHOD = """\
-{steps} steps with {metrics} metrics each, evenly over {seconds:g} s, {rounds} rounds in which all
-take turns; each is a process of its own with torch loaded, against a server of its own on this
-machine: the strict stand-in of the tests, which takes what the real clients were recorded to send
-and nothing that differs. The clients are told to capture nothing by themselves.
+{steps} steps with {metrics} metrics each, evenly over {seconds:g} s; {rounds} rounds in which all
+take turns, ours before and after each client. Each is a process of its own with torch loaded, on
+the CPU, against a server of its own in the measuring process on the same machine: the strict
+stand-in of the tests, which takes what the real clients were recorded to send and nothing that
+differs; no hosted service took part. The clients are told to capture nothing by themselves.
+
+DagsHub and Azure ML are logged to with MLflow's client ({mlflow}). For DagsHub it is used after
+`dagshub.init`, as it comes and with `synchronous=False` (*async*), as Transformers' callback does
+if asked; for Azure ML with the workspace's plugin, as in a job and over TLS, which ours speaks
+there too. That plugin's *async* is a request of its own, whose answer by a workspace is not known
+here.
 
 *log* is what logging holds up a step for, over all rounds; *open* and *close* what the run's begin
 and end take, until the server has everything. *Requests* and *kB* (of bodies, as sent) are all of a
 run, for 1,000 points. *CPU* is the process's own from before the run's begin to after its end,
 without importing the package, and *others* that of processes it started. Ours includes the
 journal: the row *none* is a run without a sink. Medians of the rounds; in brackets their range.
+*A/A* is how much the second of ours' blocks in a round cost of the first one, in all rounds: a
+ratio inside that range says nothing.
 """
 
 
@@ -72,37 +84,14 @@ class Counted:
         return self._answer(method, target, headers, content)
 
 
-def server_of(service: str) -> tuple[StandIn, dict[str, str]]:
-    """A server, and the environment in which a client finds it; the address is put in later.
-
-    For no service it is a server that nobody is told of.
-    """
-    if service == "none":
-        return wandb.StandIn(), {}
-    if service == "wandb":
-        return wandb.StandIn(), {"WANDB_BASE_URL": "{url}", "WANDB_API_KEY": wandb.KEY}
-    if service == "comet":
-        address = {"COMET_URL_OVERRIDE": "{url}/clientlib/"}
-        return comet.StandIn(), {"COMET_API_KEY": comet.KEY, **address}
-    if service == "neptune":
-        server = neptune.StandIn()
-        # It speaks no TLS, which Neptune's client would ask for.
-        given = {"NEPTUNE_PROJECT": "team/demo", "OAUTHLIB_INSECURE_TRANSPORT": "1"}
-        return server, {"NEPTUNE_API_TOKEN": server.token, **given}
-    task_server = clearml.StandIn()
-    task_server.token = token()  # its client reads it
-    keys = {"CLEARML_API_ACCESS_KEY": "FAKE", "CLEARML_API_SECRET_KEY": "FAKE"}
-    hosts = {f"CLEARML_{host}_HOST": "{url}" for host in ("API", "WEB", "FILES")}
-    return task_server, keys | hosts
-
-
 def measure(service: str, who: str, steps: int, seconds: float) -> Cost | None:
     """Let one of them log, in a process and a home of its own; None if that does not end."""
-    server, variables = server_of(service)
-    counted = Counted(server)
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-    with server, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        given = {name: value.format(url=server.url) for name, value in variables.items()}
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        SERVERS[service](Path(folder)) as (server, given),
+    ):
+        counted = Counted(server)
         with subprocess.Popen(  # noqa: S603 - our own words
             # Without -P this folder's names would hide the packages of those names.
             [sys.executable, "-P", str(CASE), service, who, str(steps), str(seconds), folder],
@@ -144,6 +133,19 @@ def row(service: str, who: str, costs: list[Cost], points: int) -> list[str]:
     ]
 
 
+def spread(costs: list[Cost]) -> list[str]:
+    """What the second of two blocks of one kind costs of the first: log's median, and CPU."""
+    found: list[str] = []
+    measures: tuple[Callable[[Cost], float], ...] = (
+        lambda each: statistics.median(each.log),
+        lambda each: each.own,
+    )
+    for value in measures:
+        ratios = [value(b) / value(a) for a, b in zip(costs[::2], costs[1::2], strict=True)]
+        found.append(f"{min(ratios):.2f} to {max(ratios):.2f}")
+    return found
+
+
 def median(values: list[float], form: str) -> str:
     """A median with its range."""
     found = (min(values), statistics.median(values), max(values))
@@ -151,36 +153,55 @@ def median(values: list[float], form: str) -> str:
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def named(who: str) -> str:
+def named(service: str, who: str) -> str:
     """A contender with its version."""
-    return who if who == "ours" else f"{who} {metadata.version(who)}"
+    if who == "ours":
+        return who
+    package = PACKAGES.get(service, service)
+    return f"{package} {metadata.version(package)}{', async' if who == 'async' else ''}"
+
+
+def take_turns(
+    services: Iterable[str], rounds: int, steps: int, seconds: float
+) -> tuple[dict[tuple[str, str], list[Cost]], Counter[str]]:
+    """What each contender's runs cost, in the order of the rounds; and who hung how often."""
+    costs: defaultdict[tuple[str, str], list[Cost]] = defaultdict(list)
+    hung: Counter[str] = Counter()
+    turns = [(service, who) for service in services for who in BLOCKS[service]]
+    for number in range(rounds):
+        for service, who in turns:
+            print(f"round {number + 1} of {rounds}: {service}, {who}", file=sys.stderr)
+            while (cost := measure(service, who, steps, seconds)) is None:
+                hung[named(service, who)] += 1
+            costs[service, who].append(cost)
+    return costs, hung
 
 
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round; writes no file")
-    parser.add_argument("--only", choices=SERVICES, help="one service; writes no file")
+    parser.add_argument("--only", choices=BLOCKS, nargs="+", help="these; writes no file")
     options = parser.parse_args()
     rounds, steps, seconds = (1, 60, 3.0) if options.quick else (3, 200, 10.0)
     before = load()
-    services = [options.only] if options.only else SERVICES
-    pairs = [(name, who) for name in services for who in ("ours", PACKAGES.get(name, name))]
-    costs: dict[tuple[str, str], list[Cost]] = {each: [] for each in [("none", "ours"), *pairs]}
-    hung: Counter[str] = Counter()
-    for number in range(rounds):
-        for (service, who), found in costs.items():
-            print(f"round {number + 1} of {rounds}: {service}, {who}", file=sys.stderr)
-            while (cost := measure(service, who, steps, seconds)) is None:
-                hung[named(who)] += 1
-            found.append(cost)
+    costs, hung = take_turns(options.only or BLOCKS, rounds, steps, seconds)
     head = ["service", "who", "log µs, p50 / p99", "open s", "close s", "requests", "kB"]
     head += ["CPU ms", "others' CPU ms"]
     rows = [
-        row(service, named(who), found, steps * METRICS) for (service, who), found in costs.items()
+        row(service, named(service, who), found, steps * METRICS)
+        for (service, who), found in costs.items()
     ]
-    method = METHOD.format(steps=steps, metrics=METRICS, seconds=seconds, rounds=rounds)
-    parts = ["# What 1,000 metric points cost", table(head, rows), "## Method", method.rstrip()]
+    same = [[service, *spread(found)] for (service, who), found in costs.items() if who == "ours"]
+    method = METHOD.format(
+        steps=steps,
+        metrics=METRICS,
+        seconds=seconds,
+        rounds=rounds,
+        mlflow=metadata.version("mlflow"),
+    )
+    parts = ["# What 1,000 metric points cost", table(head, rows)]
+    parts += [table(["A/A", "log, p50", "CPU"], same), "## Method", method.rstrip()]
     parts += [
         f"{who} did not end within {PATIENCE:g} s {count} times, and was measured again."
         for who, count in hung.items()

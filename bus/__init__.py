@@ -55,6 +55,7 @@ from bus._errors import (
     DeviceValueError,
     EventDefinitionError,
     LoggingError,
+    RanksError,
     RunNotFoundError,
 )
 from bus._event import SCHEMA_VERSION, Event, Metrics, Text, UnknownEvent, decode, encode
@@ -103,6 +104,7 @@ from bus._hooks import (
 )
 from bus._inbox import MetricsDraft, OnFull
 from bus._interrupts import deferred_interrupt
+from bus._leases import Leases, RankStore
 from bus._lifetime import Closable, forget, track
 from bus._live import Body
 from bus._options import BusOptions, Deliver, Durability
@@ -269,6 +271,7 @@ __all__ = [
     "JournalReader",
     "JsonObject",
     "LatencyHistogram",
+    "Leases",
     "Level",
     "Log",
     "LoggingError",
@@ -294,6 +297,8 @@ __all__ = [
     "PredictionStepEnded",
     "Promise",
     "PushBegan",
+    "RankStore",
+    "RanksError",
     "Record",
     "Registrar",
     "RejectedError",

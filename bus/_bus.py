@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
+
+from pydantic import JsonValue
 
 from bus._control import Control
 from bus._deciders import Decider, Deciders, new_question
@@ -18,10 +20,12 @@ from bus._events import RunEnded
 from bus._inbox import Inbox, MetricsDraft, draft_size
 from bus._interrupts import deferred_interrupt
 from bus._journal import Journal
+from bus._leases import Leases
 from bus._live import UNREAD, Body, LiveLoop
 from bus._options import BusOptions
 from bus._outlets import Outlets
 from bus._registration import Registrar
+from bus._requests import parse_request
 from bus._sink_account import SinkAccount
 from bus._statistics import DeciderStatistics, LatencyHistogram, Statistics
 from bus._subscription import OnError, Subscription
@@ -104,6 +108,9 @@ class Bus(Registrar):
         self._rejected: dict[str, str] = {}
         self._rejected_count = 0
         self._late = 0
+        self._leases: Leases | None = None
+        self._rank = rank
+        self._questions = 0
         self._started = time.monotonic()
         self._closed = False
         self._abandoned = False
@@ -146,6 +153,16 @@ class Bus(Registrar):
                 self._through = WriteThrough(self._inbox, self._journal, self._writer.encode_draft)
                 self.put_draft = self._through.put_draft
         self._writer.start(self._journal)
+
+    def agree(self, leases: Leases) -> None:
+        """Decide together with the other ranks; before `begin`.
+
+        What any rank requests takes effect on all of them at the same safe point. Deciders are
+        asked on rank 0 alone, and the others wait for their verdict.
+        """
+        self._leases, self._rank = leases, leases.rank
+        self._writer.beat = leases.extend
+        self.control.agree(leases, self._inbox.wake.set)
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether publishing an event of this class reaches anybody: live or the journal."""
@@ -211,6 +228,8 @@ class Bus(Registrar):
         """
         with self._lock:
             self._refuse_closed(subscription.name)
+            if self._rank and subscription.ranks == "zero":
+                return
             subscription.name = self._unique(subscription.name)
             self._live.add(subscription, body, on_error)
 
@@ -382,10 +401,23 @@ class Bus(Registrar):
         return bool(self._deciders.of(type(event)))
 
     def _publish_and_wait(self, event: Event) -> None:
+        leases = self._leases
+        self._questions += 1
+        verdict = f"verdict-{self._questions}"
+        if leases is not None and leases.rank:
+            self._inbox.put_event(event)
+            said = leases.hear(verdict, self._deciders.patience(type(event)) + leases.patience)
+            for each in cast("list[JsonValue]", said):
+                self.control.decided(parse_request(each))
+            return
         question = new_question(event)
         self._inbox.put(question)
         self._inbox.wake.set()
-        self._deciders.wait(question)
+        decided = self._deciders.wait(question)
+        if leases is not None:
+            leases.tell(verdict, [request.model_dump(mode="json") for request in decided])
+        for request in decided:
+            self.control.decided(request)
 
     def _refuse_closed(self, name: str) -> None:
         if self._closed:

@@ -7,6 +7,7 @@ Lock-free: a deque's append and popleft are atomic, and handles resolve exactly 
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import threading
 from collections import deque
@@ -21,7 +22,8 @@ from bus._event import Event
 from bus._events import DecisionApplied, RequestRefused
 from bus._inbox import Question
 from bus._interrupts import deferred_interrupt
-from bus._requests import Decision, Request, Resolution, Stop, combine
+from bus._leases import Leases
+from bus._requests import Decision, Request, Resolution, Stop, combine, parse_request
 from bus._signal import Signal
 
 log = logging.getLogger("bus")
@@ -134,11 +136,15 @@ class Control:
         self._standing = Decision()
         self._closed_because: str | None = None
         self._stop: Request | None = None
+        self._leases: Leases | None = None
+        self._wake: Callable[[], object] = _nothing
+        self._count = itertools.count(1)
+        self._undecided: dict[int, Handle] = {}
 
     @property
     def pending(self) -> int:
         """Requests that wait for the next safe point."""
-        return len(self._asked)
+        return len(self._asked) + len(self._undecided)
 
     @property
     def stopped_by(self) -> Request | None:
@@ -159,17 +165,60 @@ class Control:
             who = current_subscriber.get() or f"thread {threading.current_thread().name}"
             request = request.model_copy(update={"by": who})
         handle = Handle(request)
+        if self._leases is None:
+            self._asked.append(handle)
+        else:
+            self._propose(self._leases, handle)
+        if self._closed_because is not None:
+            self._refuse_all(self._closed_because)
+        return handle
+
+    def decided(self, request: Request) -> Handle:
+        """Take what every rank asks alike: it takes effect at the very next safe point."""
+        handle = Handle(request)
         self._asked.append(handle)
         if self._closed_because is not None:
             self._refuse_all(self._closed_because)
         return handle
 
+    def agree(self, leases: Leases, wake: Callable[[], object]) -> None:
+        """Have what any rank asks take effect on all ranks, at the same safe point.
+
+        Args:
+            leases: This rank's side of the agreement.
+            wake: Has the writer thread call `leases.extend` soon.
+        """
+        self._leases, self._wake = leases, wake
+
+    def begin_phase(self) -> None:
+        """Say that safe points take another time from here on; all ranks, or none, do it."""
+        if self._leases is not None:
+            self._leases.begin_phase()
+
     def safe_point(self, step: int) -> Decision:
-        """Take what was asked since the last call; called by the training thread between steps."""
+        """Take what was asked since the last call; called by the training thread between steps.
+
+        Raises:
+            RanksError: Other ranks cannot be asked, or they are at another step.
+        """
+        if self._leases is not None and not self._leases.passes():
+            self._take_due(self._leases, step)
         if not self._asked:
             return self._standing
         with deferred_interrupt():  # whoever asked must hear what became of it
             return self._decide(step)
+
+    def tick(self) -> None:
+        """Count a moment between two safe points, once a batch of an evaluation.
+
+        What has been decided is taken notice of, so that ranks keep up with each other, and waits
+        for the next safe point.
+
+        Raises:
+            RanksError: Other ranks cannot be asked, or they are at another step.
+        """
+        if self._leases is not None and not self._leases.passes():
+            self._take_due(self._leases, None)
 
     def close(self, why: str) -> None:
         """Refuse what is still waiting and everything to come."""
@@ -181,6 +230,29 @@ class Control:
         self._closed_because = why
         for handle in self._drain():
             handle.disown(Resolution(applied=False, why=why))
+
+    def _propose(self, leases: Leases, handle: Handle) -> None:
+        request = handle.request
+        by = f"{request.by} on rank {leases.rank}"
+        handle.request = request = request.model_copy(update={"by": by})
+        try:
+            data = request.model_dump(mode="json")
+        except Exception as error:  # noqa: BLE001 - a user's field may fail in any way
+            why = f"it cannot be told to the other ranks: {error}"
+            handle.resolve(Resolution(applied=False, why=why))
+            return
+        number = next(self._count)
+        self._undecided[number] = handle
+        leases.propose(number, data)
+        self._wake()
+
+    def _take_due(self, leases: Leases, step: int | None) -> None:
+        due = leases.due()
+        for each in due:
+            ours = self._undecided.pop(each.number, None) if each.rank == leases.rank else None
+            self._asked.append(ours or Handle(parse_request(each.request)))
+        if due:
+            leases.confirm(step)
 
     def _decide(self, given: int) -> Decision:
         step = (
@@ -219,11 +291,19 @@ class Control:
             )
 
     def _drain(self) -> Generator[Handle, None, None]:
+        if self._closed_because is not None:  # what is undecided now takes effect nowhere
+            while self._undecided:
+                with contextlib.suppress(KeyError):  # another thread was faster
+                    yield self._undecided.popitem()[1]
         for _ in range(len(self._asked)):
             try:
                 yield self._asked.popleft()
             except IndexError:  # another thread took the rest
                 return
+
+
+def _nothing() -> None:
+    """Wake nobody: there are no other ranks."""
 
 
 def _as_json(request: Request) -> dict[str, JsonValue]:

@@ -68,11 +68,22 @@ class Deciders:
         for decider in asked:
             self._start(decider, question, done)
 
-    def wait(self, question: Question) -> None:
-        """Wait until all have answered or their deadline is over; by the publishing thread."""
-        asked = self.of(type(question.event))
-        question.answered.wait(max((decider.deadline for decider in asked), default=0.0))
+    def patience(self, kind: type[Event]) -> float:
+        """Seconds that deciding on an event of this class may take."""
+        return max((decider.deadline for decider in self.of(kind)), default=0.0)
+
+    def wait(self, question: Question) -> list[Request]:
+        """Wait until all have answered or their deadline is over; by the publishing thread.
+
+        Returns:
+            What they ask for.
+        """
+        question.answered.wait(self.patience(type(question.event)))
         question.closed = True
+        verdict: list[Request] = []
+        while question.verdict:
+            verdict.append(question.verdict.popleft())
+        return verdict
 
     def _start(self, decider: Decider, question: Question, done: Callable[[], None]) -> None:
         started = time.monotonic()
@@ -84,7 +95,7 @@ class Deciders:
                 with anyio.fail_after(decider.deadline - (time.monotonic() - started)):
                     answer = await decider.decide(question.event, self._control)
                 late = time.monotonic() - started > decider.deadline
-                self._take(decider, answer, late=late or question.closed)
+                self._take(decider, question, answer, late=late or question.closed)
             except (TimeoutError, asyncio.CancelledError):
                 self._too_late(decider)
             except BaseException as error:  # noqa: BLE001 - a decider is isolated from the rest
@@ -96,16 +107,20 @@ class Deciders:
 
         self._live.start_task(decider.name, run)
 
-    def _take(self, decider: Decider, answer: object, *, late: bool) -> None:
+    def _take(self, decider: Decider, question: Question, answer: object, *, late: bool) -> None:
         if late:
             self._too_late(decider)
             return
         if answer is not None and not isinstance(answer, Request):
             kind = type(answer).__name__
             raise TypeError(f"decider {decider.name!r} returned {kind}, not a Request or None")
-        decider.answered += 1
         if answer is not None:
-            self._control.request(answer)
+            named = answer if answer.by else answer.model_copy(update={"by": decider.name})
+            question.verdict.append(named)
+            if question.closed and named in question.verdict:  # nobody looks there any more
+                self._too_late(decider)
+                return
+        decider.answered += 1
 
     def _too_late(self, decider: Decider) -> None:
         decider.late += 1

@@ -91,7 +91,7 @@ class Delivery:
         self.cursor = Cursor(sink=sink.name)
         self.failures = 0
         self._context = context
-        self._reader = FeedReader(feed)
+        self._reader = FeedReader(feed, sink.ranks)
         self._file = CursorFile(context.run_dir, sink.name)
         self._dead = DeadLetters(context.run_dir, sink.name)
         self._disk = disk

@@ -50,7 +50,7 @@ class Destinations:
         deliver: Deliver,
     ) -> None:
         self._run_dir = run_dir
-        self._names: dict[str, frozenset[str] | None] = {}
+        self._sinks: dict[str, Sink] = {}
         self._here = Deliveries(run_dir, live, publish, asks)
         self._elsewhere = ProcessDeliveries(publish, asks) if deliver == "process" else None
 
@@ -68,7 +68,7 @@ class Destinations:
         """
         if any(each.name == sink.name for each in self.accounts):
             raise ValueError(f"there is a sink named {sink.name!r} already")
-        self._names[sink.name] = names_of(sink.wants)
+        self._sinks[sink.name] = sink
         if self._elsewhere is None:
             self._here.add(sink, context)
         elif self._elsewhere.takes(sink):
@@ -131,13 +131,14 @@ class Destinations:
             cursors = list_cursors(self._run_dir)
             for each in accounts:
                 cursor = cursors.get(each.name) or Cursor(sink=each.name)
-                reader = FeedReader(Feed(self._run_dir))
+                sink = self._sinks[each.name]
+                reader = FeedReader(Feed(self._run_dir), sink.ranks)
                 counts = cursor.counts
                 found[each.name] = replace(
                     each,
                     delivered=max(each.delivered, counts.delivered),
                     dead=max(each.dead, counts.dead),
-                    pending=count_waiting(reader, cursor, self._names[each.name]),
+                    pending=count_waiting(reader, cursor, names_of(sink.wants)),
                 )
         except OSError as error:
             log.debug("what waits for the sinks could not be counted: %s", error)

@@ -9,6 +9,7 @@ BusError
 ├── DeadlockError         a decider awaited what only the waiting thread can do (await handle)
 ├── RunNotFoundError      a folder holds no run (resume, reading)
 ├── DecisionTimeoutError  a handle was not resolved in the time given (Handle.wait)
+├── RanksError            the ranks of a run cannot agree on what happens next (safe_point, Run)
 ├── UnknownSinkError      no destination has this name (sinks=, report_to)
 ├── MissingPackageError   a destination needs packages that are not installed
 ├── NotConfiguredError    a destination lacks settings (making it)
@@ -61,6 +62,10 @@ class DeadlockError(BusError, RuntimeError):
 
 class DecisionTimeoutError(BusError, TimeoutError):
     """A handle was not resolved in the time its caller gave."""
+
+
+class RanksError(BusError, RuntimeError):
+    """The ranks of a run cannot agree: no answer of their store, or they are at other steps."""
 
 
 class RunNotFoundError(BusError, FileNotFoundError):

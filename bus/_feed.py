@@ -11,6 +11,7 @@ from typing import Final
 
 from bus._event import Event, decode
 from bus._lines import Line
+from bus._options import Ranks
 from bus._reader import JournalReader, step_of
 from bus._rundir import JOURNAL_FOLDER
 from bus._stream import StreamName, StreamReader, list_streams
@@ -118,15 +119,22 @@ class Feed:
 
 
 class FeedReader:
-    """One delivery's way through a feed."""
+    """One delivery's way through a feed.
 
-    def __init__(self, feed: Feed) -> None:
+    Args:
+        feed: What it reads.
+        ranks: Whose events: those of rank 0 alone, or of "all".
+    """
+
+    def __init__(self, feed: Feed, ranks: Ranks = "zero") -> None:
         self._feed = feed
+        self._ranks: Ranks = ranks
         self._behind: dict[StreamName, _Behind] = {}
 
     def streams(self) -> list[StreamName]:
         """Whose events there are, oldest attempt first."""
-        return self._feed.streams()
+        streams = self._feed.streams()
+        return [each for each in streams if self._ranks == "all" or each.rank == 0]
 
     def superseded(self) -> dict[int, int]:
         """For each attempt the step beyond which a later one replaced it."""

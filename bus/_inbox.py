@@ -11,12 +11,13 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, cast
 
 from bus._deferred import Deferred
 from bus._event import Event
 from bus._interrupts import deferred_interrupt
+from bus._requests import Request
 from bus._signal import Signal
 
 MetricsDraft: TypeAlias = tuple[float, int | None, dict[str, float]]
@@ -41,11 +42,13 @@ class Question:
     Attributes:
         closed: The publisher waits no longer: late answers do not count.
         answered: Set when every decider has answered.
+        verdict: What they ask for; the publisher takes it when it has closed the question.
     """
 
     event: Event
     closed: bool
     answered: Signal
+    verdict: deque[Request] = field(default_factory=deque[Request])
 
 
 @dataclass(slots=True, eq=False)

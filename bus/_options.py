@@ -7,6 +7,8 @@ from bus._inbox import OnFull
 
 Durability: TypeAlias = Literal["interval", "write"]
 Deliver: TypeAlias = Literal["thread", "process"]
+Ranks: TypeAlias = Literal["zero", "all"]
+"""Which ranks of a job: the first alone, or each of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,14 +4,23 @@ import asyncio
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Generic, cast, get_args, overload
 
 from bus._control import Control
 from bus._deciders import Decider
 from bus._event import Event
 from bus._live import Body
+from bus._options import Ranks
 from bus._requests import Request
-from bus._subscription import EventStream, EventT, Filter, OnError, Overflow, Subscription
+from bus._subscription import (
+    EventStream,
+    EventT,
+    Filter,
+    OnError,
+    Overflow,
+    Subscription,
+)
 
 
 class Registrar(ABC):
@@ -41,6 +50,7 @@ class Registrar(ABC):
         buffer: int = 1024,
         overflow: Overflow = "drop_oldest",
         on_error: OnError = "retire",
+        ranks: Ranks = "zero",
     ) -> "Subscribe[EventT]":
         """Register a coroutine function that reads a stream of events; use it as a decorator.
 
@@ -55,13 +65,16 @@ class Registrar(ABC):
             buffer: Events that may wait for this subscriber.
             overflow: Which event is dropped, with a count, when that is full; "latest" keeps one.
             on_error: Whether a subscriber that raises ends, or starts again after a pause.
+            ranks: Where it runs in a job of many ranks: on rank 0 alone, or on "all" of them, each
+                with its own rank's events.
 
         Raises:
             ClosedError: The run has ended.
             TypeError: Not an event class, or not a coroutine function of one or two arguments.
         """
         filters = Filter(types, when, every, once, before, after)
-        return Subscribe(self, filters, name, buffer=buffer, overflow=overflow, on_error=on_error)
+        subscription = Wanted(name, filters, buffer, overflow, ranks)
+        return Subscribe(self, subscription, on_error)
 
     def on(
         self,
@@ -74,13 +87,14 @@ class Registrar(ABC):
         after: int | None = None,
         buffer: int = 1024,
         overflow: Overflow = "drop_oldest",
+        ranks: Ranks = "zero",
     ) -> "On[EventT]":
         """Register a coroutine function that takes one event at a time; arguments as `subscribe`.
 
         A call that raises is logged once and counted; the next event is handled as usual.
         """
         filters = Filter(types, when, every, once, before, after)
-        return On(self, filters, name, buffer=buffer, overflow=overflow)
+        return On(self, Wanted(name, filters, buffer, overflow, ranks))
 
     def decider(
         self, *types: type[EventT], deadline: float = 5.0, name: str | None = None
@@ -100,23 +114,35 @@ class Registrar(ABC):
         return Decide(self, types, deadline, name)
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a subscriber was registered with, before its function is known."""
+
+    name: str | None
+    filters: Filter
+    buffer: int
+    overflow: Overflow
+    ranks: Ranks
+
+    def subscription(self, function: Callable[..., object]) -> Subscription:
+        """Its share of the events."""
+        return Subscription(
+            self.name or _name_of(function),
+            self.filters,
+            buffer=self.buffer,
+            overflow=self.overflow,
+            ranks=self.ranks,
+        )
+
+
 class Subscribe(Generic[EventT]):
     """The decorator that `subscribe` returns; gives the function back unchanged."""
 
-    def __init__(
-        self,
-        registrar: Registrar,
-        filters: Filter,
-        name: str | None,
-        *,
-        buffer: int,
-        overflow: Overflow,
-        on_error: OnError,
-    ) -> None:
+    def __init__(self, registrar: Registrar, wanted: Wanted, on_error: OnError) -> None:
         self._registrar = registrar
         if on_error not in get_args(OnError):
             raise ValueError(f'on_error={on_error!r} must be "restart" or "retire"')
-        self._subscription = (name, filters, buffer, overflow)
+        self._wanted = wanted
         self._on_error: OnError = on_error
 
     @overload
@@ -129,7 +155,7 @@ class Subscribe(Generic[EventT]):
     ) -> Callable[[EventStream[EventT], Control], Awaitable[None]]: ...
     def __call__(self, body: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         """Start the subscriber."""
-        subscription = _subscription(body, *self._subscription)
+        subscription = self._wanted.subscription(body)
         self._registrar.add_subscriber(subscription, with_control(body), self._on_error)
         return body
 
@@ -137,17 +163,9 @@ class Subscribe(Generic[EventT]):
 class On(Generic[EventT]):
     """The decorator that `on` returns; gives the function back unchanged."""
 
-    def __init__(
-        self,
-        registrar: Registrar,
-        filters: Filter,
-        name: str | None,
-        *,
-        buffer: int,
-        overflow: Overflow,
-    ) -> None:
+    def __init__(self, registrar: Registrar, wanted: Wanted) -> None:
         self._registrar = registrar
-        self._subscription = (name, filters, buffer, overflow)
+        self._wanted = wanted
 
     @overload
     def __call__(
@@ -159,7 +177,7 @@ class On(Generic[EventT]):
     ) -> Callable[[EventT, Control], Awaitable[None]]: ...
     def __call__(self, handle: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         """Start the handler."""
-        subscription = _subscription(handle, *self._subscription)
+        subscription = self._wanted.subscription(handle)
 
         def failed(error: BaseException) -> None:
             self._registrar.report_failure(subscription, error)
@@ -200,16 +218,6 @@ class Decide(Generic[EventT]):
         both = with_control(decide)
         self._registrar.add_decider(Decider(name, self._types, both, self._deadline))
         return decide
-
-
-def _subscription(
-    function: Callable[..., object],
-    name: str | None,
-    filters: Filter,
-    buffer: int,
-    overflow: Overflow,
-) -> Subscription:
-    return Subscription(name or _name_of(function), filters, buffer=buffer, overflow=overflow)
 
 
 def _name_of(function: Callable[..., object]) -> str:

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final, Literal, TypeVar
 
 from annotated_types import Gt
-from pydantic import ConfigDict, FiniteFloat
+from pydantic import ConfigDict, FiniteFloat, JsonValue, ValidationError
 
+from bus._errors import RanksError
 from bus._event import Text
 from bus._types import FrozenModel, TypeRegistry
 
@@ -109,6 +110,24 @@ def combine(requests: tuple[Request, ...], *, stopped: bool) -> Decision:
         learning_rate=rates[-1] if rates else None,
         requests=requests,
     )
+
+
+def parse_request(data: JsonValue) -> Request:
+    """Make the request again of its JSON form.
+
+    Raises:
+        RanksError: This process defines no request of its type, or another one.
+    """
+    kind = REQUEST_TYPES.get(str(data.get("type"))) if isinstance(data, dict) else None
+    if kind is None or not issubclass(kind, Request):
+        raise RanksError(
+            f"another rank asks for {data!r}, and this process defines no request of that type. "
+            "Import the module that defines it on every rank"
+        )
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise RanksError(f"another rank asks for {data!r}, not valid here: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

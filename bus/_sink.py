@@ -19,6 +19,7 @@ from pydantic import JsonValue, ValidationError
 from bus._event import Event
 from bus._events import Outcome
 from bus._failures import DeliveryError, Response, classify
+from bus._options import Ranks
 from bus._reader import Record
 from bus._requests import Request
 from bus._sink_settings import SinkSettings, not_configured
@@ -154,6 +155,8 @@ class Sink(ABC):
         coalesces: Events of which, while they wait to be sent, only the latest counts, each with
             the fields that make two of them the same: `{AlertRaised: ("title",)}`. The earlier
             ones are left out and counted. Declare what loses nothing; points of metrics cannot be.
+        ranks: Whose events it is given in a job of many ranks: rank 0's, or those of "all". A
+            batch is of one rank, `batch.rank`.
         promise: What its users may rely on.
         instead_of: Names of more general sinks that write to the same place; "all" leaves them out
             where this one is ready.
@@ -168,6 +171,7 @@ class Sink(ABC):
     wants: ClassVar[tuple[type[Event], ...]] = (Event,)
     limits: ClassVar[BatchLimits] = BatchLimits()
     coalesces: ClassVar[Coalesces] = {}
+    ranks: ClassVar[Ranks] = "zero"
     promise: ClassVar[Promise] = Promise()
     instead_of: ClassVar[tuple[str, ...]] = ()
     portable: ClassVar[bool] = True

@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, cast, get_a
 
 from bus._errors import BusError
 from bus._event import Event
+from bus._options import Ranks
 from bus._statistics import SubscriberStatistics
 
 EventT = TypeVar("EventT", bound=Event)
@@ -71,15 +72,24 @@ class Subscription:
     """The buffer between the writer thread, which offers, and one subscriber, which reads."""
 
     def __init__(
-        self, name: str, filters: Filter, *, buffer: int = 1024, overflow: Overflow = "drop_oldest"
+        self,
+        name: str,
+        filters: Filter,
+        *,
+        buffer: int = 1024,
+        overflow: Overflow = "drop_oldest",
+        ranks: Ranks = "zero",
     ) -> None:
         if buffer < 1:
             raise ValueError(f"buffer={buffer} must be 1 or more")
         if overflow not in get_args(Overflow):
             known = ", ".join(get_args(Overflow))
             raise ValueError(f"overflow={overflow!r} must be one of {known}")
+        if ranks not in get_args(Ranks):
+            raise ValueError(f'ranks={ranks!r} must be "zero" or "all"')
         self.name = name
         self.filter = filters
+        self.ranks: Ranks = ranks
         self.offered: int = 0
         self.delivered: int = 0
         self.skipped: int = 0

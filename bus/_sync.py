@@ -173,7 +173,7 @@ class _Sync:
             found: dict[str, int] = {}
             for sink in sinks:
                 cursor = cursors.get(sink.name) or Cursor(sink=sink.name)
-                waiting = count_waiting(FeedReader(feed), cursor, names_of(sink.wants))
+                waiting = count_waiting(FeedReader(feed, sink.ranks), cursor, names_of(sink.wants))
                 found[sink.name] = waiting + _done(cursor.account(pending=None, complete=False))
             return found
 

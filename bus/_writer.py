@@ -30,6 +30,9 @@ _SLICE: Final = 256
 _SLICES: Final = 16
 """Slices in one turn at most: a flood must not starve the rest of it."""
 
+_BEAT: Final = 0.05
+"""Seconds between two beats at most."""
+
 _DRAFTED: Final = {"time", "step", "metrics"}
 
 NO_ANSWER: Final = "device did not answer"
@@ -75,6 +78,8 @@ class Writer:
         self.written_through = 0
         self.lost: Counter[str] = Counter()
         self.last: Event | None = None
+        self.beat: Callable[[], object] | None = None
+        """Called in every turn, several times a second: what ranks have to agree on."""
         self._over = False
         self._inbox = inbox
         self._journal: Journal | None = None
@@ -141,6 +146,7 @@ class Writer:
             self._inbox.wake.wait(self._pause())
             self._inbox.wake.clear()
             stopping = self._stopping
+            self._beat()
             try:
                 self._turn()
             except Exception:
@@ -156,7 +162,15 @@ class Writer:
     def _pause(self) -> float:
         if self._inbox.pending > _SLICE:
             return 0.0
-        return min(self._interval, 0.005) if self._errands else self._interval
+        interval = self._interval if self.beat is None else min(self._interval, _BEAT)
+        return min(interval, 0.005) if self._errands else interval
+
+    def _beat(self) -> None:
+        try:
+            if self.beat is not None:
+                self.beat()
+        except Exception:
+            log.exception("agreeing with the other ranks failed; it is tried again")
 
     def _turn(self) -> None:
         errands = list(self._errands)

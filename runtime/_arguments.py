@@ -22,6 +22,7 @@ from runtime._argument_forms import plain
 from runtime._argument_names import refuse_unknown
 from runtime._argument_setters import SettableFields
 from runtime._argument_validation import validated
+from runtime._world import World
 
 _LEVELS: Final = {
     "detail": logging.DEBUG,
@@ -135,17 +136,17 @@ class TrainingArguments(SettableFields):
     @property
     def world_size(self) -> int:
         """How many processes train together, as their launcher says."""
-        return _launched("WORLD_SIZE", 1)
+        return World.here().size
 
     @property
     def process_index(self) -> int:
         """The number of this process among all."""
-        return _launched("RANK", 0)
+        return World.here().rank
 
     @property
     def local_process_index(self) -> int:
         """The number of this process among those of its machine."""
-        return _launched("LOCAL_RANK", 0)
+        return World.here().local_rank
 
     @property
     def should_log(self) -> bool:
@@ -174,8 +175,3 @@ class TrainingArguments(SettableFields):
 
     def _first(self, of_each_node: bool) -> bool:
         return (self.local_process_index if of_each_node else self.process_index) == 0
-
-
-def _launched(variable: str, alone: int) -> int:
-    """What torchrun, or another launcher that speaks its language, set for this process."""
-    return int(os.environ.get(variable) or alone)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
+from runtime._agreed_flags import AgreedFlags
 from runtime._callbacks import HOOKS, TrainerCallback
 from runtime._signatures import cannot_bind
 from runtime._state import TrainerControl, TrainerState
@@ -51,6 +52,8 @@ class CallbackList:
         eval_dataloader: Likewise.
         isolate: If set, it is told of a callback that fails, and the others go on; by default the
             exception propagates.
+        agreed: If set, flags that callbacks change go through it, unless they are
+            `rank_consistent`; by default they are obeyed at once.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class CallbackList:
         self.train_dataloader: Iterable[object] | None = None
         self.eval_dataloader: Iterable[object] | None = None
         self.isolate: Isolate | None = None
+        self.agreed: AgreedFlags | None = None
         # Who overrides which hook, found when an event first happens, for the list as it was then.
         self._overriding: dict[str, tuple[tuple[TrainerCallback, _Hook], ...]] = {}
         self._listed: list[TrainerCallback] = []
@@ -170,15 +174,19 @@ class CallbackList:
             **more,
         }
         logs = cast("dict[str, float] | None", more.get("logs"))
+        agreed = self.agreed
         for callback, hook in found:
             if logs is not None:
                 given["logs"] = logs.copy()  # what one callback does to them, no other sees
+            before = vars(control).copy() if agreed is not None else {}
             try:
                 control = _next_control(hook(args, state, control, **given), control, hook)
             except Exception as error:
                 if isolate is None:
                     raise
                 isolate(callback, event, error)
+            if agreed is not None and not getattr(callback, "rank_consistent", False):
+                agreed.take(before, control, callback, state.global_step)
         return control
 
     def overriding(self, event: str) -> "list[TrainerCallback]":

@@ -3,7 +3,7 @@
 Where each hook fires is drawn in the docstring of `bus`, beside the event it is published as.
 """
 
-from typing import TYPE_CHECKING, Final, TypedDict, Unpack
+from typing import TYPE_CHECKING, ClassVar, Final, TypedDict, Unpack
 
 from runtime._logs import Logs
 
@@ -76,7 +76,15 @@ class TrainerCallback:
     Each is given the arguments, the state and the control by position and the rest by keyword.
     To decide, set flags of `control`; returning it is allowed, not needed. What a hook raises ends
     the training unless the trainer isolates its callbacks.
+
+    Attributes:
+        rank_consistent: Whether it sets the same flags at the same steps on every rank of a job,
+            because it decides by what is equal everywhere: steps, evaluations, logged losses. Its
+            flags are obeyed at once then; those of any other callback become requests, which take
+            effect on all ranks at the same, later step.
     """
+
+    rank_consistent: ClassVar[bool] = False
 
     def on_init_end(
         self,

@@ -1,6 +1,6 @@
 """`DefaultFlowCallback` asks for logging, evaluation, saving and the end as the arguments say."""
 
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from typing_extensions import override
 
@@ -16,6 +16,8 @@ class DefaultFlowCallback(TrainerCallback):
 
     It never takes a flag back, so what another callback asked for stays.
     """
+
+    rank_consistent: ClassVar[bool] = True
 
     @override
     def on_step_end(

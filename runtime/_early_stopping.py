@@ -3,7 +3,7 @@
 import logging
 import math
 import numbers
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from typing_extensions import override
 
@@ -36,6 +36,8 @@ class EarlyStoppingCallback(TrainerCallback, ExportableState):
         TypeError: An argument is no number.
         ValueError: The patience is negative, or the threshold NaN.
     """
+
+    rank_consistent: ClassVar[bool] = True
 
     def __init__(
         self, early_stopping_patience: int = 1, early_stopping_threshold: float = 0.0

@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Self, get_args
@@ -40,6 +40,7 @@ from runtime._device import Snapshots
 from runtime._ending import Ending, conclude, report_account
 from runtime._identity import Identity, Resume, identify, record_end
 from runtime._monitors_run import Monitored
+from runtime._ranks import meet
 
 if TYPE_CHECKING:
     from bus import ReportTo, Sink, SinkContext
@@ -137,34 +138,47 @@ class Run(Monitored):
         )
         self._plan = _Plan(name, project, Path(dir), settings, chosen)
         self._known: Identity | None = None
+        self._ranks = meet()
         self._close_timeout = close_timeout
         self._ending: Ending | None = None
         self._closing = threading.Lock()
         self._forked = False
         self._settling = False
         self._warned_closed = False
-        super().__init__(Bus(None, options=options, held=True), snapshots=snapshots, strict=strict)
+        bus = Bus(None, options=options, held=True)
+        if self._ranks is not None:
+            bus.agree(self._ranks.leases)
+        super().__init__(bus, snapshots=snapshots, strict=strict)
         self._open = True
         if self._begins_at_once:
             self._begin(resume, from_step)
 
     def _begin(self, resume: Resume, from_step: int | None) -> Identity:
         """Find or make the folder and the journal, and say that the run has started."""
-        plan = self._plan
-        self._known = known = identify(
-            name=plan.name,
-            project=plan.project,
-            parent=plan.parent,
-            resume=resume,
-            from_step=from_step,
-        )
+        plan, ranks = self._plan, self._ranks
+
+        def find() -> Identity:
+            return identify(
+                name=plan.name,
+                project=plan.project,
+                parent=plan.parent,
+                resume=resume,
+                from_step=from_step,
+            )
+
+        self._known = known = find() if ranks is None else ranks.share(find)
         track(self)
-        self._bus.begin(known.folder / JOURNAL_FOLDER, attempt=known.attempt)
+        self._bus.begin(known.folder / JOURNAL_FOLDER, rank=self.rank, attempt=known.attempt)
         self._bus.publish(known.started(plan.config, from_step))
         self.start_logging()
         for sink in plan.sinks:
             self.add_sink(sink)
         return known
+
+    @property
+    def rank(self) -> int:
+        """The number of this process among those that train together, from 0."""
+        return 0 if self._ranks is None else self._ranks.world.rank
 
     @property
     def _identity(self) -> Identity:
@@ -216,6 +230,21 @@ class Run(Monitored):
     def control(self) -> Control:
         """The channel for requests, from any thread."""
         return self._bus.control
+
+    def gather(self, call: str, seconds: float) -> None:
+        """Come together with the other ranks before a call that needs all of them.
+
+        Returns at once where there are none.
+
+        Args:
+            call: What is called, for the others to compare and for the message.
+            seconds: How long to wait for them.
+
+        Raises:
+            RanksError: They have not come in time, or to another call.
+        """
+        if self._ranks is not None:
+            self._ranks.gather(call, seconds)
 
     def __repr__(self) -> str:
         state = self._ending.outcome if self._ending else "open"
@@ -281,6 +310,8 @@ class Run(Monitored):
     def add_sink(self, sink: "str | Sink") -> None:
         """Deliver the run to one more destination, from its beginning.
 
+        Rank 0 delivers; on other ranks this checks the sink and does nothing more.
+
         Args:
             sink: Its name, with settings from the environment, or a `bus.Sink`.
 
@@ -292,7 +323,8 @@ class Run(Monitored):
             ClosedError: The run has ended.
         """
         (made,) = choose_sinks(sink)
-        self._bus.add_sink(made, self._sink_context)
+        if not self.rank:
+            self._bus.add_sink(made, self._sink_context)
 
     def add_subscriber(self, subscription: Subscription, body: Body, on_error: OnError) -> None:
         """Start a subscriber; what `subscribe` and `on` call."""
@@ -343,7 +375,7 @@ class Run(Monitored):
         with self._closing:
             if self._ending is not None or not self._open:
                 return None
-            self._ending = conclude(outcome, error, self.control)
+            self._ending = self._agreed(conclude(outcome, error, self.control), seconds)
             self._open = False
             self.stop_logging()
             self._settling = True
@@ -355,9 +387,20 @@ class Run(Monitored):
 
         account = self._bus.close(seconds, last=last_event)
         forget(self)
-        record_end(self._identity, ending)
+        if not self.rank:
+            record_end(self._identity, ending)
         report_account(self.dir, account, self._bus.statistics())
         return account
+
+    def _agreed(self, ending: Ending, seconds: float) -> Ending:
+        """How it ends for all ranks: a failure has the words of the first rank that failed."""
+        ranks = self._ranks
+        if ranks is None:
+            return ending
+        if ending.outcome == "failed":
+            ending = replace(ending, error=ranks.fail(ending.error or "it says no more"))
+        ranks.leave(seconds / 3)
+        return ending
 
     def close_at_exit(self) -> None:
         """The interpreter ends while the run is open: close it with what can be known."""

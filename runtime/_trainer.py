@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from bus import Account, Outcome, SubscriberFailed, TrainerInitialized
+from bus import Account, Outcome, Request, SubscriberFailed, TrainerInitialized
+from runtime._agreed_flags import AgreedFlags
 from runtime._arguments import TrainingArguments
 from runtime._callback_handler import DEFAULT_CALLBACKS, CallbackHandler
 from runtime._callbacks import TrainerCallback
@@ -131,6 +132,8 @@ class Trainer(Training):
         self._owns_run, self._given_sinks = run is None, sinks
         self._run = run if run is not None else self._plan_run()
         self._checkpoints = self._make_checkpoints()
+        if self.args.world_size > 1:
+            self.callback_handler.agreed = AgreedFlags(self._ask)
         self.call_hook("on_init_end")
         self._announce_init()
 
@@ -276,6 +279,9 @@ class Trainer(Training):
         if not self.args.raise_from_callbacks:
             handler.isolate = self._report_callback
         return handler
+
+    def _ask(self, request: Request) -> None:
+        self.run.control.request(request)  # of the present run: a later training has its own
 
     def _report_callback(self, callback: object, hook: str, error: Exception) -> None:
         name = type(callback).__qualname__

@@ -5,6 +5,7 @@ from typing import Any, cast
 import torch
 
 from bus import Decision, Request
+from runtime._agreed_flags import FlagRaised
 from runtime._greedy_schedule import GreedyLR
 from runtime._optimizers import create_optimizer, parameter_groups
 from runtime._schedules import Scheduler, create_scheduler
@@ -100,6 +101,8 @@ class Optimization(TrainerBase):
         if decision.learning_rate is not None:
             self._set_learning_rate(decision.learning_rate)
         for request in decision.requests:
+            if isinstance(request, FlagRaised) and self.callback_handler.agreed is not None:
+                self.callback_handler.agreed.obey(request, control)
             self.handle_request(request)
         if not decision.requests and not decision.stop:
             self._no_decision = decision

@@ -153,11 +153,12 @@ class CometSettings(ServiceSettings):
         description="Which files are uploaded: never, at the end those that are still there, "
         "checkpoints, all. TRUE means end.",
     )
-    rewrite: bool = Field(
-        default=False,
+    rewrite: bool | None = Field(
+        default=None,
         validation_alias="HOTLOOP_COMET_REWRITE",
         description="Whether metrics are renamed as Transformers does: `eval_loss` to "
-        "`eval/loss`, `test_loss` to `test/loss`, any other to `train/...`.",
+        "`eval/loss`, `test_loss` to `test/loss`, any other to `train/...`; by default if it is "
+        "`runtime.Trainer` that trains.",
     )
     notify: bool = Field(
         default=False,

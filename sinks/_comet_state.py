@@ -33,6 +33,7 @@ class Memory(SinkMemory):
         masked_for: The attempt that the mask is for.
         epoch: The last step that came with an epoch, and that epoch.
         offset: Console lines delivered so far; None before the first.
+        trainer: Whether it is `runtime.Trainer` that trains.
         checkpoint: The folder of the checkpoint that was announced last.
         waiting: Files to upload when the run ends, by their place there.
         partly: How many files or points are there of each upload or stretch under way.
@@ -50,6 +51,7 @@ class Memory(SinkMemory):
     masked_for: int = 1
     epoch: tuple[int, float] | None = None
     offset: int | None = None
+    trainer: bool = False
     checkpoint: str = ""
     waiting: dict[str, File] = Field(default_factory=dict[str, File])
     partly: dict[str, int] = Field(default_factory=dict[str, int])

@@ -29,6 +29,7 @@ from bus import (
     SystemMetricsLogged,
     TextLogged,
     TrainEnded,
+    TrainerInitialized,
 )
 from sinks._comet_plan import Stretch
 from sinks._comet_settings import CometSettings
@@ -45,7 +46,10 @@ from sinks._tensorboard_values import rewritten
 from sinks._tracked import HEADINGS, Results, all_but, beyond, ranked, result_name
 from sinks._values import milliseconds, number
 
-WANTED: Final = all_but(HistogramLogged, MetricDefined)
+WANTED: Final[tuple[type[Event], ...]] = (
+    *all_but(HistogramLogged, MetricDefined),
+    TrainerInitialized,
+)
 
 _FACTS: Final = ("host", "python", "torch", "cuda", "hotloop", "folder", "git_commit", "command")
 
@@ -94,10 +98,8 @@ class Translation:
             for key, value in event.metrics.items():
                 name = _ranked(record, f"sys.{key.replace('/', '.')}")
                 self._point(event, name, value)
-        elif isinstance(event, RunStarted):
-            self._start(event)
-        elif isinstance(event, RunEnded):
-            self._end(event)
+        elif isinstance(event, (RunStarted, RunEnded, TrainerInitialized)):
+            self._life(event)
         elif isinstance(event, (CheckpointSaved, ArtifactReady)):
             self._stretch.uploads += self._uploads.file(record, event)
         elif isinstance(event, MediaLogged):
@@ -106,7 +108,11 @@ class Translation:
             self._words(record, event)
 
     def _shown(self, record: Record, key: str) -> str:
-        return _ranked(record, rewritten(key) if self._settings.rewrite else key)
+        return _ranked(record, rewritten(key) if self._rewrites() else key)
+
+    def _rewrites(self) -> bool:
+        wanted = self._settings.rewrite
+        return self._memory.trainer if wanted is None else wanted
 
     def _note_epoch(self, event: MetricsLogged | Results) -> None:
         epoch = event.metrics.get("epoch")
@@ -132,11 +138,19 @@ class Translation:
     def _results(self, record: Record, event: Results) -> None:
         """Add the numbers of an evaluation, unless they have been logged as metrics too."""
         self._note_epoch(event)
-        heading = "" if self._settings.rewrite else HEADINGS[event.type]
+        heading = "" if self._rewrites() else HEADINGS[event.type]
         for key, value in event.metrics.items():
             name = self._shown(record, result_name(event, key, heading))
             if self._latest.get(name) != (event.step, value):
                 self._point(event, name, value)
+
+    def _life(self, event: RunStarted | RunEnded | TrainerInitialized) -> None:
+        if isinstance(event, RunStarted):
+            self._start(event)
+        elif isinstance(event, RunEnded):
+            self._end(event)
+        else:
+            self._memory.trainer = True
 
     def _start(self, event: RunStarted) -> None:
         if event.attempt > self._memory.masked_for:

@@ -42,6 +42,7 @@ class Remembered(BaseModel):
         latest: When the latest event happened, in Unix seconds.
         resumed_attempt: The latest attempt that went on from a checkpoint.
         resumed_step: That checkpoint's step.
+        trainer: Whether it is `runtime.Trainer` that trains.
         closed: The outcome that the event files tell.
     """
 
@@ -57,4 +58,5 @@ class Remembered(BaseModel):
     latest: float = 0.0
     resumed_attempt: int = 0
     resumed_step: int = 0
+    trainer: bool = False
     closed: Outcome | None = None

@@ -132,12 +132,13 @@ class WandbSettings(ServiceSettings):
             "button; the server takes a run for crashed after 300."
         ),
     )
-    rewrite: bool = Field(
-        default=False,
+    rewrite: bool | None = Field(
+        default=None,
         validation_alias="HOTLOOP_WANDB_REWRITE",
         description=(
             "Whether metrics are renamed as Transformers does: `eval_loss` to `eval/loss`, "
-            "`test_loss` to `test/loss`, any other to `train/...`."
+            "`test_loss` to `test/loss`, any other to `train/...`; by default if it is "
+            "`runtime.Trainer` that trains."
         ),
     )
 

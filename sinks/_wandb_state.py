@@ -48,6 +48,7 @@ class Memory(SinkMemory):
         mask: For each metric the global step up to which an earlier attempt has delivered it.
         floor: The same for all of them, where the server had more than was ever sent.
         masked_for: The attempt that the masks are for.
+        trainer: Whether it is `runtime.Trainer` that trains.
         uploaded: Files that are stored and have not been named to the stream.
         last: What to upload when the run ends.
         masked: How many values were left out for them.
@@ -72,6 +73,7 @@ class Memory(SinkMemory):
     mask: dict[str, int] = Field(default_factory=dict[str, int])
     floor: int = -1
     masked_for: int = 1
+    trainer: bool = False
     uploaded: list[str] = Field(default_factory=list[str])
     last: Upload | None = None
     masked: int = 0

@@ -32,6 +32,7 @@ from bus import (
     SystemMetricsLogged,
     TextLogged,
     TrainEnded,
+    TrainerInitialized,
 )
 from sinks._tensorboard_values import rewritten
 from sinks._tracked import TRACKED, beyond, definition, result_name
@@ -52,7 +53,7 @@ from sinks._wandb_values import (
     system_key,
 )
 
-WANTED: Final = TRACKED
+WANTED: Final[tuple[type[Event], ...]] = (*TRACKED, TrainerInitialized)
 
 _TOTALS: Final = frozenset(
     {
@@ -109,13 +110,15 @@ class Translation:
             self._shown(record, event)
         elif isinstance(event, (CheckpointSaved, ArtifactReady)):
             self._stored(event)
+        elif isinstance(event, TrainerInitialized):
+            self._memory.trainer = True
         else:
             self._words(record, event)
         self.plan.next_record()
 
     def _metrics(self, record: Record, metrics: Mapping[str, float]) -> None:
         totals: dict[str, JsonValue] = {}
-        if self._settings.rewrite:
+        if self._rewrites():
             totals = {key: value for key, value in metrics.items() if key in _TOTALS}
         if totals:
             self._summary.override(totals)
@@ -133,8 +136,12 @@ class Translation:
             row[logged if named == key else named] = value
         self._rows.add(record, {key: row[key] for key in row if not self._rows.has(record, key)})
 
+    def _rewrites(self) -> bool:
+        wanted = self._settings.rewrite
+        return self._memory.trainer if wanted is None else wanted
+
     def _name(self, key: str) -> str:
-        return rewritten(key) if self._settings.rewrite and key not in _TOTALS else key
+        return rewritten(key) if self._rewrites() and key not in _TOTALS else key
 
     def _configure(self, event: RunStarted | ParametersLogged | MetricDefined) -> None:
         memory = self._memory

@@ -37,6 +37,7 @@ from bus import (
     SystemMetricsLogged,
     TextLogged,
     TrainEnded,
+    TrainerInitialized,
 )
 from sinks._files import append, check_folder, cut, refusals, size_of
 from sinks._tensorboard_hparams import flattened, session_ended, session_goes_on, session_started
@@ -71,6 +72,7 @@ class TensorBoardSink(BlockingSink):
     wants: ClassVar[tuple[type[Event], ...]] = (
         RunStarted,
         RunEnded,
+        TrainerInitialized,
         ParametersLogged,
         MetricsLogged,
         Evaluated,
@@ -97,15 +99,17 @@ class TensorBoardSink(BlockingSink):
             description="The folder of this run's event files; `tensorboard` in the run's folder "
             "by default.",
         )
-        rewrite: bool = Field(
-            default=False,
+        rewrite: bool | None = Field(
+            default=None,
             description="Whether metrics are renamed as Transformers does: `eval_loss` to "
-            "`eval/loss`, `test_loss` to `test/loss`, any other to `train/...`.",
+            "`eval/loss`, `test_loss` to `test/loss`, any other to `train/...`; by default if it "
+            "is `runtime.Trainer` that trains.",
         )
 
     _run_dir: Path
     _folder: Path
     _run_id: str
+    _rewrite: bool | None
     _encoder: ValueEncoder
 
     def bind(self, context: SinkContext) -> None:
@@ -116,7 +120,8 @@ class TensorBoardSink(BlockingSink):
         self._run_id = _NAMELESS.sub("-", context.run_id)[-32:]
         given = settings.log_dir
         self._folder = self._run_dir / "tensorboard" if given is None else given.absolute()
-        self._encoder = ValueEncoder(settings.rewrite, self._run_dir)
+        self._rewrite = settings.rewrite
+        self._encoder = ValueEncoder(bool(settings.rewrite), self._run_dir)
 
     def check_blocking(self) -> str:
         """Whether files can be made where they are to be."""
@@ -205,6 +210,8 @@ class TensorBoardSink(BlockingSink):
         if isinstance(event, ParametersLogged):
             known.hparams |= flattened(event.parameters)
             return parameter_texts(event.parameters)
+        known.trainer = known.trainer or isinstance(event, TrainerInitialized)
+        self._encoder.rewrite = known.trainer if self._rewrite is None else self._rewrite
         values = self._encoder.values(event)
         if values and known.hparams and not known.hparams_shown:
             # TensorBoard keeps the first description it reads, so it waits for the settings.

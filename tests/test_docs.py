@@ -39,7 +39,6 @@ def test_only_known_languages():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_programs(program, server, tmp_path):
     """Each runs by itself in an empty folder, warnings being errors."""

@@ -39,7 +39,6 @@ def top_level(modules: set[str]) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
@@ -59,7 +58,6 @@ def test_a_fresh_interpreter_loads_only_what_it_needs(statement, absent, record_
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(90)
 def test_a_run_loads_no_compiler_and_no_http():
     """The first use of `runtime.Run` loads torch, but neither torch's compiler nor HTTP."""
     _, modules = modules_after("import runtime; runtime.Run")

@@ -14,7 +14,7 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.MULTILINE | re.DOT
 COMMAND = re.compile(r"^\$ hotloop (.*)\n((?:(?!\$ ).*\n)*)", flags=re.MULTILINE)
 MAKE = re.compile(r"^make ([\w-]+)", flags=re.MULTILINE)
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 
 
 def blocks(language: str) -> list[str]:

@@ -18,6 +18,7 @@ from bus import (
     SummaryLogged,
     SystemMetricsLogged,
     TrainEnded,
+    TrainerInitialized,
     list_cursors,
 )
 from sinks._comet_rates import Rates
@@ -211,18 +212,22 @@ class TestRequests:
         assert server.experiment.series("eval_loss") == [(4, 0.5)]
         assert server.experiment.series("eval/dev/f1") == [(4, 0.25)]
 
-    def test_names_as_transformers_rewrites_them(self, server, tmp_path):
-        """With `rewrite`; the summary of a training is no exception."""
+    @pytest.mark.parametrize(
+        ("first", "settings"), [([], {"rewrite": True}), ([TrainerInitialized()], {})]
+    )
+    def test_names_as_transformers_rewrites_them(self, server, tmp_path, first, settings):
+        """If asked, and under our trainer; the summary of a training is no exception."""
         run_dir = write_attempt(
             tmp_path / "run",
             [
+                *first,
                 MetricsLogged(step=4, metrics={"loss": 0.5, "epoch": 1.0}),
                 MetricsLogged(step=4, metrics={"eval_loss": 0.5, "test_f1": 0.5}),
                 Evaluated(step=4, metrics={"eval_loss": 0.5}),
                 TrainEnded(step=4, metrics={"train_runtime": 9.0}),
             ],
         )
-        deliver(run_dir, server, rewrite=True)
+        deliver(run_dir, server, **settings)
 
         names = [name for name, *_ in server.experiment.points]
         assert names == ["train/loss", "train/epoch", "eval/loss", "test/f1", "train/train_runtime"]

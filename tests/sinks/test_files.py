@@ -298,7 +298,6 @@ class TestAppending:
 @pytest.mark.parametrize("name", SINKS)
 class TestCrashes:
     @pytest.mark.slow
-    @pytest.mark.timeout(60)
     @pytest.mark.parametrize(
         ("batch", "where"), [(1, "written"), (4, "acknowledged"), (4, "written"), (4, "torn")]
     )
@@ -318,7 +317,6 @@ class TestCrashes:
         assert list_cursors(run_dir)[name].counts.dead == 0
 
     @pytest.mark.slow
-    @pytest.mark.timeout(90)
     def test_killed_at_random(self, tmp_path, name):
         """A large journal, several kills, every record once."""
         needs(name)
@@ -346,7 +344,6 @@ def delivered(run_dir: Path, name: str) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", SINKS)
 class TestDisks:
     def on_a_disk(self, scenario, name, tmp_path):
@@ -415,7 +412,6 @@ def test_a_run_delivers_while_it_lives(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 def test_a_process_of_its_own_delivers(tmp_path):
     """The sinks are built again there, with the places that this process gave them."""
     sinks = [

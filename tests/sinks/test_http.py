@@ -41,6 +41,7 @@ from sinks.testing import (
     zip_bomb,
 )
 from tests.sinks.conftest import KEY, PlainSink
+from tests.waiting import HANG
 
 pytestmark = pytest.mark.anyio
 
@@ -197,7 +198,7 @@ async def test_bad_answers_are_unavailable(sink, server, fault, words):
         await sink.http.post(f"{server.url}/path", json=1)
 
     assert str(caught.value).startswith(f"POST {server.url}/path: ")
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < HANG
 
 
 async def test_a_page_is_no_json(sink, server):
@@ -332,27 +333,24 @@ class TestNames:
             for _ in range(3):
                 with pytest.raises(UnavailableError, match=r"looked up in 0\.3 s"):
                     await sink.http.get(server.url)
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < HANG
             assert threading.active_count() <= before + 1
         await sink.http.get(server.url)
         await sink.release()
 
     @pytest.mark.slow
+    @pytest.mark.timeout(60)
     async def test_a_look_up_that_hangs_does_not_hold_up_the_exit(self, tmp_path):
-        """A process ends while a look-up has not returned."""
+        """A process ends while a look-up has not returned, nor ever will."""
         program = tmp_path / "program.py"
         program.write_text(_HANGING)
-        began = time.monotonic()
         done = await anyio.run_process(
             [sys.executable, str(program)],
             stderr=subprocess.STDOUT,
             env={"PYTHONPATH": str(Path(__file__).parents[2])},
         )
-        took = time.monotonic() - began
-        print(f"gone after {took:.1f} s")  # noqa: T201 - for -rP
 
         assert done.stdout.decode().strip() == "UnavailableError"
-        assert took < 10
 
 
 class TestSecrets:

@@ -154,7 +154,7 @@ async def train(run_dir: Path, sinks: list[Posting], published: list[float]) -> 
     info.save(run_dir)
     journal = Journal(run_dir / JOURNAL_FOLDER, rank=0, attempt=1)
     feed, context = Feed(run_dir), sink_context(run_dir)
-    pace = Pace(look=1.0)
+    pace = Pace(look=4.0)
     deliveries = [Delivery(sink, context, feed, disk=inline, pace=pace) for sink in sinks]
     async with anyio.create_task_group() as group:
         for delivery in deliveries:
@@ -180,7 +180,6 @@ async def worst_lag_alone(run_dir: Path) -> float:
     return max(sink.server.lags)
 
 
-@pytest.mark.timeout(60)
 async def test_what_ails_one_sink_costs_no_other_anything(tmp_path):
     """Each server holds every event in order, once where promised; healthy lags are as alone."""
     alone = await worst_lag_alone(tmp_path / "alone")

@@ -6,12 +6,13 @@ import pytest
 
 from tests.sinks.kill_trials import run_kill_trials
 
-COUNT = int(os.environ.get("HOTLOOP_KILLS", "6"))
+COUNT = int(os.environ.get("HOTLOOP_KILLS", "0"))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120 + 10 * COUNT)
-@pytest.mark.parametrize("victim", ["trainer", "delivery"])
-def test_nothing_is_lost_and_nothing_arrives_twice(victim):
+@pytest.mark.timeout(180 + 10 * COUNT)
+# Whoever delivers is always a process then; a trainer that is killed may do it itself.
+@pytest.mark.parametrize(("victim", "usual"), [("trainer", 6), ("delivery", 3)])
+def test_nothing_is_lost_and_nothing_arrives_twice(victim, usual):
     """What was journalled is in the sink's file once, whoever was killed in the middle of what."""
-    assert run_kill_trials(COUNT, 20261121, victim).failures == []
+    assert run_kill_trials(COUNT or usual, 20261121, victim).failures == []

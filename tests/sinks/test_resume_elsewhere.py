@@ -16,7 +16,7 @@ from sinks.neptune import NeptuneSink
 from sinks.wandb import WandbSink
 from tests.servers import clearml, comet, dagshub, mlflow, neptune, wandb
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 STEPS = {"clearml": ("train", "loss"), "neptune": ("finetuning/train/loss",)}
 CASES = {

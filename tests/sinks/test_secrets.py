@@ -50,7 +50,7 @@ from sinks.webhook import DiscordSink, SlackSink, WebhookSink
 from tests.bus.delivery.elsewhere import FileSink
 from tests.sinks.post_sink import PostSink
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 KEY: Final = "cGxhbnRlZC0wMTIzNDU2Nzg5"
 """In base64, so that it stands as it is in tokens that are base64 of more than a key."""
 PACE: Final = Pace(look=0.02, rearm=0.05, backoff=Backoff(first=0.01, ceiling=0.05))

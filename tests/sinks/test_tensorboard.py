@@ -28,6 +28,7 @@ from bus import (
     SystemMetricsLogged,
     TextLogged,
     TrainEnded,
+    TrainerInitialized,
     encode,
     resend_dead,
     sync_run,
@@ -123,13 +124,17 @@ class TestValues:
             "train_loss": [1.5],
         }
 
-    def test_names_as_transformers_writes_them(self, tmp_path):
-        """Only if asked."""
+    @pytest.mark.parametrize(
+        ("first", "settings"), [([], {"rewrite": True}), ([TrainerInitialized()], {})]
+    )
+    def test_names_as_transformers_writes_them(self, tmp_path, first, settings):
+        """If asked, and under our trainer."""
         events = [
+            *first,
             MetricsLogged(step=1, metrics={"loss": 1.0, "eval_a_loss": 2.0, "test_f1": 3.0}),
             Evaluated(step=1, metrics={"eval_acc": 0.5}),
         ]
-        found = sync(write_run(tmp_path, events), rewrite=True)["scalars"]
+        found = sync(write_run(tmp_path, events), **settings)["scalars"]
 
         assert set(found) == {"train/loss", "eval/a_loss", "test/f1", "eval/acc"}
         assert rewritten("train_runtime") == "train/train_runtime"
@@ -378,7 +383,6 @@ def ask(url: str, body: object = None, *, ready: Callable[[Any], object] = bool)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_the_web_server(tmp_path):
     """Scalars, texts, histograms, pictures and the HPARAMS page, as a person would see them."""
     (tmp_path / "a.png").write_bytes(png(4, 3))
@@ -412,7 +416,6 @@ def test_the_web_server(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_the_web_server_hides_what_a_resume_replaced(tmp_path):
     """It ignores the first session log of a folder, unlike the reader, and obeys the second."""
     run_dir = write_run(tmp_path, metrics(range(20)), outcome=None)

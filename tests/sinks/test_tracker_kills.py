@@ -17,7 +17,6 @@ def _of_nobody(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("tracker", "victim"),
     [(name, ("trainer", "delivery")[number % 2]) for number, name in enumerate(TRACKERS)],

@@ -28,6 +28,7 @@ from bus import (
     SystemMetricsLogged,
     TextLogged,
     TrainEnded,
+    TrainerInitialized,
     list_cursors,
     resend_dead,
     sync_run,
@@ -224,9 +225,13 @@ class TestRows:
         (row,) = server.run.history
         assert (row["test_loss"], row["test/f1"]) == (0.5, 0.25)
 
-    def test_keys_as_transformers_writes_them(self, server, tmp_path):
-        """HOTLOOP_WANDB_REWRITE; totals of the training stand in the summary alone."""
+    @pytest.mark.parametrize(
+        ("first", "settings"), [([], {"rewrite": True}), ([TrainerInitialized()], {})]
+    )
+    def test_keys_as_transformers_writes_them(self, server, tmp_path, first, settings):
+        """If asked, and under our trainer; totals of the training stand in the summary alone."""
         metrics = [
+            *first,
             MetricsLogged(step=1, metrics={"loss": 1.0, "epoch": 0.5}),
             MetricsLogged(step=1, metrics={"eval_loss": 2.0}),
             Evaluated(step=1, metrics={"eval_loss": 2.0, "epoch": 0.5}),
@@ -234,7 +239,7 @@ class TestRows:
             TrainEnded(step=1, metrics={"train_loss": 3.0, "epoch": 1.0}),
         ]
         run_dir = write_attempt(tmp_path / "run", metrics)
-        deliver(run_dir, server, rewrite=True)
+        deliver(run_dir, server, **settings)
 
         own = ("_step", "_timestamp", "_runtime", "train/global_step")
         rows = [{k: v for k, v in row.items() if k not in own} for row in server.run.history]

@@ -1,8 +1,8 @@
 """What ClearML's own client does, for tests of ours that run where it is not installed.
 
 Run under an interpreter with the `clearml` package, with the server in the environment:
-`clearml_client.py write FOLDER` makes a task, `clearml_client.py read TASK_ID` prints one as JSON,
-`clearml_client.py judge` prints what is wrong with the requests on its input.
+`clearml_client.py write FOLDER` makes a task, `clearml_client.py read TASK_ID...` prints them as
+JSON, `clearml_client.py judge` prints what is wrong with the requests on its input.
 """
 
 import hashlib
@@ -118,5 +118,9 @@ if __name__ == "__main__":
     if sys.argv[1] == "write":
         write(sys.argv[2])
     else:
-        answer = read(sys.argv[2]) if sys.argv[1] == "read" else judge(json.load(sys.stdin))
+        answer = (
+            [read(each) for each in sys.argv[2:]]
+            if sys.argv[1] == "read"
+            else judge(json.load(sys.stdin))
+        )
         sys.stdout.write(json.dumps(answer) + "\n")

@@ -75,7 +75,7 @@ class Client:
             [self._python, *module],
             capture_output=True,
             check=False,
-            timeout=200,
+            timeout=400,  # its client's second process takes two minutes to end at times
             env={**self.environment, **names},
             cwd=ROOT,
         )

@@ -4,20 +4,17 @@ Usage: `python -m tests.vendors.clearml_trainer transformers|hotloop FOLDER`, wi
 environment, under an interpreter with Transformers, ClearML's package and what ours needs.
 """
 
-import importlib
 import sys
 
 from bus import register_sink
-from tests.vendors.trainer_parts import make_dataset, make_model
-
-LIBRARIES = {"transformers": "transformers", "hotloop": "runtime"}
+from tests.vendors.trainer_parts import import_library, make_dataset, make_model
 
 
 def train(name: str, folder: str) -> None:
     """Train 25 steps, evaluating and saving after each tenth."""
     if name == "hotloop":
         register_sink("clearml", "sinks.clearml:ClearmlSink")
-    library = importlib.import_module(LIBRARIES[name])
+    library = import_library(name)
     arguments = library.TrainingArguments(
         output_dir=folder,
         report_to="clearml",

@@ -5,7 +5,6 @@ server is the one of NEPTUNE_API_TOKEN. The interpreter has Transformers, Neptun
 library's dependencies.
 """
 
-import importlib
 import os
 import sys
 import warnings
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 
 from tests.vendors.neptune_client import QUIET
-from tests.vendors.trainer_parts import make_dataset, make_model
+from tests.vendors.trainer_parts import import_library, make_dataset, make_model
 
 REPORTED: dict[str, Any] = {"project": "team/demo", "name": "training", "tags": ["hf"]}
 ARGUMENTS: dict[str, Any] = {
@@ -36,7 +35,7 @@ ARGUMENTS: dict[str, Any] = {
 
 def make_trainer(name: str) -> Any:
     """A trainer of either library, which reports to Neptune."""
-    library = importlib.import_module({"transformers": "transformers", "hotloop": "runtime"}[name])
+    library = import_library(name)
     if name == "transformers":
         from transformers.integrations import (  # noqa: PLC0415 - there is none where the tests run
             NeptuneCallback,

@@ -25,7 +25,6 @@ print(args.to_json_string())
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 @pytest.mark.skipif(not PYTHON, reason="HOTLOOP_HF_PYTHON names no interpreter with transformers")
 def test_a_command_line():
     """Choices, optional values, lists, JSON objects and negated switches arrive, as do dicts."""

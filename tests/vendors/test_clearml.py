@@ -93,7 +93,7 @@ def test_its_client_reads_our_task_as_its_own(server, client, folder):
     config = {"lr": 0.001, "resume": None, "nested": {"sizes": [1, 2]}}
     deliver(write_attempt(folder / "run", events(folder), config=config), server)
     ours = next(each for each in server.tasks if each != theirs)
-    expected, found = client.ask("read", theirs), client.ask("read", ours)
+    expected, found = client.ask("read", theirs, ours)
 
     assert expected["scalars"].pop("train/nan") == [[1, 0.0]]
     assert found["scalars"].pop("not finite/train/nan") == [[1, 1]]

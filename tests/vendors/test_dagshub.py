@@ -155,7 +155,7 @@ def test_upstreams_callback_and_our_sink_leave_the_same(tmp_path):
     for library in ("transformers", "hotloop"):
         with StandIn() as server:
             packages = run(server, where)
-            program = ("-m", "tests.vendors.dagshub_trainer", library, packages)
+            program = ("-m", "tests.vendors.reporting_trainer", library, "dagshub", packages)
             run(
                 server,
                 [HF_PYTHON, *program, str(tmp_path / library)],

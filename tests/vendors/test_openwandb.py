@@ -27,7 +27,6 @@ KEY = "local" + "0" * 40
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(120),
     pytest.mark.skipif(
         PYTHON is None,
         reason="HOTLOOP_OPENWANDB_PYTHON names no interpreter with the openwandb package",

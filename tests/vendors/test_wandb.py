@@ -39,7 +39,6 @@ PYTHON = find_python()
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(120),  # the client starts two processes, slowly on a busy machine
     pytest.mark.skipif(
         PYTHON is None,
         reason="needs the wandb package: `make test-vendors`, or set HOTLOOP_WANDB_PYTHON to an "

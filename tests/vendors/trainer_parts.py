@@ -1,9 +1,11 @@
-"""Tiny models and data sets that Transformers' trainer and ours both take; no library's code.
+"""Transformers' trainer or ours, and tiny models and data sets that both take.
 
 A model notes which samples it was trained on and with what loss, so that two trainings can be
 compared batch by batch. Everything is determined by seeds and positions.
 """
 
+import importlib
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +18,15 @@ from torch.utils.data import Dataset, IterableDataset
 FEATURES = 4
 CLASSES = 3
 IGNORED = -100
+
+
+def import_library(name: str) -> Any:
+    """Transformers' package or ours, by what the scripts here are told.
+
+    Without Comet's client, which Transformers would import, and matplotlib with it: for seconds.
+    """
+    sys.modules.setdefault("comet_ml", None)  # "is not there"
+    return importlib.import_module({"transformers": "transformers", "hotloop": "runtime"}[name])
 
 
 def sample(index: int) -> dict[str, Tensor]:

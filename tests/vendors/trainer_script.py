@@ -8,7 +8,6 @@ used.
 
 import contextlib
 import gc
-import importlib
 import json
 import os
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from tests.vendors.trainer_parts import make_dataset, make_model
+from tests.vendors.trainer_parts import import_library, make_dataset, make_model
 from tests.vendors.trainer_recorder import (
     Notes,
     describe_checkpoints,
@@ -30,7 +29,6 @@ from tests.vendors.trainer_recorder import (
     plain,
 )
 
-LIBRARIES = {"transformers": "transformers", "hotloop": "runtime"}
 OUTPUT = "out"
 
 
@@ -193,7 +191,7 @@ def main() -> None:
     """Answer requests until there are no more."""
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
     torch.set_num_threads(1)
-    library = importlib.import_module(LIBRARIES[sys.argv[1]])
+    library = import_library(sys.argv[1])
     assert library.Trainer  # is imported when it is asked for
     # Transformers collects garbage in each training: half a second for the modules alone.
     gc.collect()

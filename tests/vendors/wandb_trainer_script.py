@@ -6,24 +6,22 @@ come from the environment.
 
 import sys
 
-from tests.vendors.trainer_parts import make_dataset, make_model
+from tests.vendors.trainer_parts import import_library, make_dataset, make_model
 
 
 def main():
     """Train once."""
-    (library,) = sys.argv[1:]
-    if library == "transformers":
-        from transformers import Trainer, TrainingArguments  # noqa: PLC0415 - one of the two
-
+    (name,) = sys.argv[1:]
+    library = import_library(name)
+    if name == "transformers":
         report = {"report_to": ["wandb"]}
         given = {}
     else:
-        from runtime import Trainer, TrainingArguments  # noqa: PLC0415
-        from sinks.wandb import WandbSink  # noqa: PLC0415
+        from sinks.wandb import WandbSink  # noqa: PLC0415 - ours need not be there for upstream's
 
         report = {"report_to": "none"}
         given = {"sinks": [WandbSink()]}
-    arguments = TrainingArguments(
+    arguments = library.TrainingArguments(
         output_dir="out",
         use_cpu=True,
         max_steps=8,
@@ -36,7 +34,7 @@ def main():
         seed=1,
         **report,
     )
-    trainer = Trainer(
+    trainer = library.Trainer(
         make_model("classifier"),
         arguments,
         train_dataset=make_dataset("map", 40),

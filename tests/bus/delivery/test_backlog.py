@@ -25,7 +25,6 @@ class Other(Wide):
     name = "other"
 
 
-@pytest.mark.timeout(60)  # so many events take a while under coverage
 async def test_one_that_was_down_catches_up_beside_one_that_was_not(write_run):
     """The shared entries are bounded; what they no longer hold is read again, once, in order."""
     run = write_run(12_000)

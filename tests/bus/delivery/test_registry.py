@@ -191,7 +191,6 @@ def test_only_sinks_can_be_registered(registry):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 def test_installed_packages_offer_sinks(tmp_path: Path):
     """By entry point; one whose extra is missing says what to install, and is not imported."""
     package = tmp_path / "offering"

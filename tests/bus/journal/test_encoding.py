@@ -134,7 +134,6 @@ class TestArrays:
             "b": 3.0,
         }
 
-    @pytest.mark.timeout(10)
     def test_what_contains_itself(self):
         """Looking ends, however often a container is shared; what JSON cannot hold is refused."""
         knot: list[Any] = []

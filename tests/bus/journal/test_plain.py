@@ -25,6 +25,7 @@ from bus import (
     plain_mapping,
 )
 from bus._plain import MASK, looks_secret
+from tests.waiting import HANG
 
 
 class Key(str, enum.Enum):  # noqa: UP042 - the older way is what people have
@@ -144,7 +145,6 @@ class TestPlain:
         assert sorted(made.values(), key=str) == [1, 2, 3, 4, 5]
         assert all(key.isprintable() for key in made)
 
-    @pytest.mark.timeout(10)
     def test_what_contains_itself(self):
         """It is cut where it comes round again, however many ways lead there."""
         knot: dict[str, object] = {"a": 1}
@@ -152,7 +152,6 @@ class TestPlain:
 
         assert plain(knot) == {"a": 1, "self": ["...", "...", {"again": "..."}]}
 
-    @pytest.mark.timeout(10)
     def test_what_is_shared(self):
         """A few small lists, each twice in the next, are 2**40 values: they are cut."""
         value: object = 1.0
@@ -162,7 +161,7 @@ class TestPlain:
         started = time.monotonic()
         plain(value)
 
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < HANG
 
     def test_structures(self):
         """Models, dataclasses, enums, paths, sets and numpy's numbers keep their structure."""
@@ -237,14 +236,13 @@ class TestSecrets:
         assert mask_urls(text) == masked
         assert plain({"url": [text]}) == {"url": [masked]}
 
-    @pytest.mark.timeout(10)
     @pytest.mark.parametrize("part", ["a", "://", "a://", "://a:", "a://a:a", "x:@"])
     def test_long_texts(self, part):
         """A long text costs time in proportion to its length."""
         started = time.monotonic()
         mask_urls(part * (400_000 // len(part)) + " ://")
 
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < HANG
 
     def test_commands(self):
         """Values of options, beside or behind them, and assignments."""

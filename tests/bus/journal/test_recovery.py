@@ -99,7 +99,6 @@ class TestTruncation:
 class TestBitFlips:
     """CRC-32 finds every single wrong bit."""
 
-    @pytest.mark.timeout(60)
     @pytest.mark.parametrize("newest", [True, False])
     def test_any_bit(self, whole, read, newest):
         """The line is skipped and counted, everything else is read, nothing wrong is believed.

@@ -33,6 +33,7 @@ from bus import (
     SetLearningRate,
     Stop,
 )
+from tests.waiting import HANG
 
 
 class Prune(Request):
@@ -349,10 +350,10 @@ class TestHandles:
             found.append(await control.request(Save()))
 
         publish(3)
-        account = bus.close(30)
+        account = bus.close(2 * HANG)
         assert [each.applied for each in found] == [False] * 3
         assert account.abandoned == ()
-        assert account.seconds < 5
+        assert account.seconds < HANG
 
     def test_after_the_end_requests_come_back_refused(self, bus, journal):
         """Nobody waits for a loop that is over, and the journal's end stays its end."""

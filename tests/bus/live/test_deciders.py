@@ -28,6 +28,7 @@ from bus import (
     Stop,
     SubscriberFailed,
 )
+from tests.waiting import HANG
 
 SOON = Evaluated(step=1, metrics={"loss": 1.0})
 
@@ -199,7 +200,7 @@ class TestFailures:
 
         started = time.monotonic()
         bus.publish(SOON)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < HANG
         release.set()
         eventually(lambda: bus.statistics().deciders["stuck"].late == 1)
         assert not bus.control.safe_point(1).stop
@@ -253,7 +254,7 @@ class TestDeadlocks:
 
         started = time.monotonic()
         bus.publish(SOON)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < HANG
         assert "Return the request instead" in str(found[0])
         decision = bus.control.safe_point(1)
         assert decision.stop
@@ -314,7 +315,7 @@ class TestDeadlocks:
         started = time.monotonic()
         bus.close(2)
         bus.publish(SOON)
-        assert time.monotonic() - started < 7
+        assert time.monotonic() - started < HANG
 
     def test_a_decider_and_the_first_subscriber_start_one_loop(self, make_bus):
         """Asking from one thread while subscribing on another never splits the loop in two."""
@@ -365,7 +366,6 @@ def train(folder: Path, seed: int, stop: Callable[[runtime.Run], None] | None = 
     raise AssertionError("unreachable")
 
 
-@pytest.mark.timeout(60)
 def test_fifty_seeded_runs_end_at_the_same_step(tmp_path):
     """Early stopping is deterministic: 50 of 50 runs, with a busy neighbour on the loop."""
 

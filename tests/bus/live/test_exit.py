@@ -7,7 +7,7 @@ import pytest
 from bus import JOURNAL_FOLDER, JournalReader, MetricsLogged, RunEnded, RunInfo, run_state
 from bus.testing import JournalAsserter
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 OPEN = """
 import runtime

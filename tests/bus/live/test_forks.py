@@ -7,7 +7,7 @@ import pytest
 from bus import MetricsLogged, RunEnded, run_state
 from bus.testing import JournalAsserter
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.slow
 
 LOST = "in a forked child; what is logged now is lost"
 

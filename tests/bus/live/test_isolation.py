@@ -21,6 +21,7 @@ from bus import (
     SubscriberFailed,
 )
 from bus.testing import JournalAsserter, Recorder
+from tests.waiting import HANG
 
 Misbehave = Callable[[Bus, Flag], None]
 
@@ -226,7 +227,7 @@ def test_closing_stays_within_its_budget(bus, journal, publish, release, misbeha
     started = time.monotonic()
     account = bus.close(0.9, last=lambda: RunEnded(outcome="finished"))
 
-    assert time.monotonic() - started < 0.9 + 5
+    assert time.monotonic() - started < HANG
     assert account.written
     assert journal.values() == list(range(50))
     JournalAsserter(journal.run_dir).complete().ends("finished")
@@ -240,7 +241,7 @@ def test_failing_does_not_delay_closing(bus, publish, release, misbehave: Misbeh
     misbehave(bus, release)
     publish(50)
     bus.flush()
-    assert bus.close(30).seconds < 5
+    assert bus.close(2 * HANG).seconds < HANG
 
 
 class TestFailures:
@@ -412,4 +413,4 @@ def test_urgent_events_are_written_at_once_beside_a_blocker(make_bus, journal, r
     bus.publish(MetricsLogged(metrics={}))
     bus.publish(AlertRaised(title="look"))
     eventually(lambda: journal.of(AlertRaised), seconds=5)
-    assert bus.statistics().lag_seconds < 5
+    assert bus.statistics().lag_seconds < HANG

@@ -9,7 +9,6 @@ pytestmark = pytest.mark.slow
 
 
 class TestDemo:
-    @pytest.mark.timeout(60)
     def test_trains_crashes_and_goes_on(self, start, invoke, tmp_path, monkeypatch):
         """Killed like by `kill -9`, seen as crashed, resumed, finished."""
         monkeypatch.chdir(tmp_path)

@@ -155,7 +155,6 @@ def read_all(descriptor: int) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 class TestTheCommand:
     def test_draws_on_a_terminal(self, command, environment, tmp_path):
         """A bar that ends at the last step, news above it, the cursor back, the summary below."""

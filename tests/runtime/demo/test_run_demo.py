@@ -20,7 +20,7 @@ from runtime.demo import DeviceUnusableError, NothingToResumeError
 from runtime.demo._summary import DemoSummary, print_summary
 from runtime.demo._trainer import evaluations
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 
 def losses(run_dir: Path) -> dict[int, float]:

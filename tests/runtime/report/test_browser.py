@@ -24,7 +24,7 @@ from bus import (
 )
 from runtime.report import write_report
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 START = 1_795_233_363.0
 FLAGS = (

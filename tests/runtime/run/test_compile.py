@@ -7,8 +7,6 @@ from torch._dynamo.utils import counters
 from bus import Evaluated, MessageLogged, Stop
 from bus.testing import JournalAsserter
 
-pytestmark = pytest.mark.timeout(60)
-
 CALLS = 30
 
 

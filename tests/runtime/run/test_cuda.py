@@ -11,7 +11,6 @@ from bus.testing import JournalAsserter
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.timeout(180),
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 

@@ -34,6 +34,7 @@ from bus import (
 )
 from bus.testing import JournalAsserter
 from runtime import Run
+from tests.waiting import HANG
 
 LOOKED_INTO = ("bus", "runtime", "threading", "contextlib", "logging")
 LOOKS = ("CALL", "JUMP_BACKWARD", "SEND")
@@ -170,7 +171,7 @@ def interrupt_everywhere(interrupter: Interrupter, call: Callable[[int], object]
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_everything_goes_on_and_adds_up(tmp_path, interrupter, case):
     """Nothing stays locked, nothing is journalled twice, nothing is lost uncounted."""
-    run = Run("run", dir=tmp_path, options=case.options, close_timeout=3.0)
+    run = Run("run", dir=tmp_path, options=case.options, close_timeout=2 * HANG)
     points = interrupt_everywhere(interrupter, lambda number: case.call(run, number))
     run.flush(2.0)
     account = run.close()
@@ -178,7 +179,7 @@ def test_everything_goes_on_and_adds_up(tmp_path, interrupter, case):
     assert len(points) > 3
     assert account is not None
     assert account.written
-    assert account.seconds < 3.0
+    assert account.seconds < HANG
     statistics = run.statistics()
     events = JournalAsserter(run.dir).events
     journalled = [event for event in events if not isinstance(event, Gap)]

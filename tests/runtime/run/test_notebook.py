@@ -13,7 +13,6 @@ pytest.importorskip("ipykernel")
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(120),
     # What the notebook's client and kernel manager use of zmq and asyncio is their own affair.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::RuntimeWarning:zmq"),

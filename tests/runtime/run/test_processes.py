@@ -8,7 +8,7 @@ import pytest
 from bus import RunInfo, RunStarted, run_state
 from bus.testing import JournalAsserter
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.slow
 
 OPEN_AND_WAIT = """
 import signal, sys, runtime

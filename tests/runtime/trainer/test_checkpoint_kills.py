@@ -11,7 +11,6 @@ TRIALS = 5 * int(os.environ.get("HOTLOOP_SOAK", "1"))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_sigkill():
     """At random moments, in new checkpoints and in ones that replace older ones."""
     script = Path(__file__).with_name("checkpoint_kills.py")

@@ -9,7 +9,6 @@ from runtime._loaders import LoaderOptions, build_loader
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.timeout(180),
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 

@@ -372,7 +372,6 @@ class TestRefused:
         assert TOKEN not in str(caught.value)
 
     @pytest.mark.slow
-    @pytest.mark.timeout(60)
     def test_missing_package(self):
         """Without the extra one hears the command; without pushing nobody asks for it."""
         script = (

@@ -10,7 +10,6 @@ KILLS = 5 * int(os.environ.get("HOTLOOP_SOAK", "1"))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_sigkill():
     """At random moments, while checkpoints are written and between them, some twice."""
     assert run_kill_trials(KILLS, seed=int.from_bytes(os.urandom(3), "big")) == []

@@ -239,7 +239,6 @@ def test_a_read_would_be_counted(tmp_path):
 
 
 @pytest.mark.gpu
-@pytest.mark.timeout(180)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("case", ON_CUDA.values(), ids=ON_CUDA)
 def test_no_step_waits_for_cuda(case, tmp_path):

@@ -281,7 +281,6 @@ class TestUse:
 
         assert [event.step for event in events(run, MetricsLogged)] == [4, 8, 12]
 
-    @pytest.mark.timeout(120)
     def test_a_compiled_step(self, new_run):
         """A step that torch.compile has taken whole samples at every call, not once."""
         run, model = new_run(), network()
@@ -383,7 +382,6 @@ class TestUse:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_cuda_waits_for_nothing(new_run, deterministic):
     """A sample raises nothing where every wait for the device does; its numbers are the host's."""
