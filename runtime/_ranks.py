@@ -9,7 +9,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -73,6 +73,7 @@ class Ranks:
         self.leases = Leases(store, rank=world.rank)
         self._store = store
         self._holds_store = holds_store
+        self._gatherings = itertools.count(1)
 
     def share(self, identify: Callable[[], Identity]) -> Identity:
         """Which run and attempt this is: rank 0 finds out and tells the others.
@@ -123,6 +124,41 @@ class Ranks:
             previous=cast("Outcome | None", told["previous"]),
         )
 
+    def gather(self, call: str, seconds: float) -> None:
+        """Come together before a call that needs all ranks, so that it cannot hang for want of one.
+
+        Args:
+            call: What is called.
+            seconds: How long to wait for the others.
+
+        Raises:
+            RanksError: They have not come in time, or to another call.
+        """
+        number = next(self._gatherings)
+        deadline, pause = time.monotonic() + seconds, 0.001
+        try:
+            self._store.set(f"gathering-{number}-{self.world.rank}", call.encode())
+            missing = set(range(self.world.size))
+            while missing := {each for each in missing if not self._came(number, each, call)}:
+                if time.monotonic() > deadline:
+                    raise RanksError(
+                        f"{call} needs every rank, and {_listed(missing)} of {self.world.size} has "
+                        f"not come to it within {seconds:g} s: call it on all ranks alike"
+                    )
+                time.sleep(pause)
+                pause = min(0.1, pause * 2)
+        except OSError as error:
+            raise RanksError(f"rank {self.world.rank} waits in {call}: {error}") from error
+
+    def _came(self, number: int, rank: int, call: str) -> bool:
+        found = self._store.get(f"gathering-{number}-{rank}")
+        if found is not None and found.decode() != call:
+            raise RanksError(
+                f"{call} needs every rank, and rank {rank} calls {found.decode()} instead: ranks "
+                "must make such calls alike and in the same order"
+            )
+        return found is not None
+
     def fail(self, why: str) -> str:
         """Tell the others that this rank fails, and why.
 
@@ -131,7 +167,7 @@ class Ranks:
         """
         ended = [rank for rank in range(self.world.size) if self._has_left(rank)]
         if ended:
-            why += f"; before that ended rank {', '.join(map(str, ended))}"
+            why += f"; before that ended {_listed(ended)}"
         return self.leases.fail(why)
 
     def leave(self, seconds: float) -> None:
@@ -153,9 +189,9 @@ class Ranks:
             time.sleep(0.01 if waiting else 0)
         if waiting:
             log.warning(
-                "rank 0 ends while ranks %s go on; they will fail at their next safe point, "
-                "because rank 0 holds the store that the ranks share",
-                ", ".join(map(str, sorted(waiting))),
+                "rank 0 ends while %s goes on; it will fail at its next safe point, because rank 0 "
+                "holds the store that the ranks share",
+                _listed(waiting),
             )
 
     def _has_left(self, rank: int) -> bool:
@@ -208,6 +244,10 @@ def _is_here(info: RunInfo, folder: Path) -> bool:
         return RunInfo.load(folder).id == info.id
     except RunNotFoundError:
         return False
+
+
+def _listed(ranks: Iterable[int]) -> str:
+    return f"rank {', '.join(map(str, sorted(ranks)))}"
 
 
 def _asked(ask: Callable[[], T]) -> T:

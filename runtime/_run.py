@@ -231,6 +231,21 @@ class Run(Monitored):
         """The channel for requests, from any thread."""
         return self._bus.control
 
+    def gather(self, call: str, seconds: float) -> None:
+        """Come together with the other ranks before a call that needs all of them.
+
+        Returns at once where there are none.
+
+        Args:
+            call: What is called, for the others to compare and for the message.
+            seconds: How long to wait for them.
+
+        Raises:
+            RanksError: They have not come in time, or to another call.
+        """
+        if self._ranks is not None:
+            self._ranks.gather(call, seconds)
+
     def __repr__(self) -> str:
         state = self._ending.outcome if self._ending else "open"
         return f"<Run {self.name!r} attempt {self.attempt} in {self.dir} ({state})>"

@@ -18,7 +18,6 @@ from bus import (
 )
 from bus._handover import PlainSink
 from sinks import _azureml_files
-from sinks._azureml_client import expiry
 from sinks.azureml import AzureMLSink
 from sinks.mlflow import MlflowSink
 from tests.nobody import settings
@@ -347,21 +346,6 @@ class TestSettings:
 
         assert again.settings == sink.settings
         assert again.headers() == sink.headers()
-
-    @pytest.mark.parametrize(
-        ("text", "ends"),
-        [
-            ("no token", None),
-            ("a.b.c", None),
-            ("FAKE.JWT.TOKEN", None),
-            ("e30.e30.e30", None),
-            ("e30.WzFd.e30", None),
-            ("e30.eyJleHAiOjE3MDAwMDAwMDB9.e30", 1_700_000_000.0),
-        ],
-    )
-    def test_when_a_token_ends(self, text, ends):
-        """As it says itself; a text that is no JSON Web Token does not."""
-        assert expiry(text) == ends
 
 
 PACKAGE = """

@@ -39,7 +39,7 @@ from bus import (
 )
 from bus._handover import PlainSink
 from sinks._neptune_signal import listen
-from sinks._neptune_token import ApiToken, expiry
+from sinks._neptune_token import ApiToken
 from sinks.neptune import NeptuneSink
 from tests.servers.journals import QUICK, write_attempt
 from tests.servers.neptune import Refused, StandIn, api_token
@@ -640,15 +640,6 @@ class TestAccess:
         assert server.run.series(LOSS) == expected(3)
         assert server.run.files("finetuning/artifacts/data") == {"data": b"x"}
         assert len(server.calls("authorization/oauth-token")) == 2
-
-    @pytest.mark.parametrize(
-        ("told", "ends"), [({"exp": 12}, 12.0), ({"exp": "soon"}, None), ([], None), (None, None)]
-    )
-    def test_when_an_access_token_ends(self, told, ends):
-        """As it says itself; one that does not is used until the server refuses it."""
-        middle = base64.urlsafe_b64encode(json.dumps(told).encode()).decode().rstrip("=")
-        assert expiry(f"head.{middle}.signature") == ends
-        assert expiry("opaque") is expiry("no.text\u00e9.at all") is None
 
     @pytest.mark.parametrize("told", [[], {}, {"api_address": "ftp://here"}, {"api_address": 1}])
     def test_what_is_no_api_token(self, told):

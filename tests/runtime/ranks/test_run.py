@@ -1,6 +1,7 @@
 """`Run` in a job of three ranks: one run, a journal each, one decision for all."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,23 @@ def test_a_disk_of_its_own(tmp_path, caplog):
     (known.folder / "run.json").unlink()
     other.share(find)
     assert "rank 1 does not see the run's folder" in caplog.text
+
+
+def test_a_call_on_one_rank():
+    """What needs all ranks is refused where one has not come, or came to something else."""
+    store = MemoryStore()
+    first, other = (Ranks(World(rank, 2, 0), store, holds_store=False) for rank in range(2))
+    together = threading.Thread(target=first.gather, args=("evaluate", 30))
+    together.start()
+    other.gather("evaluate", 30)
+    together.join()
+
+    with pytest.raises(
+        RanksError, match=r"evaluate needs every rank, and rank 1 of 2 has not come"
+    ):
+        first.gather("evaluate", 0.01)
+    with pytest.raises(RanksError, match="predict needs every rank, and rank 0 calls evaluate"):
+        other.gather("predict", 30)
 
 
 def test_a_run_that_cannot_begin():

@@ -76,7 +76,7 @@ class Rank:
 
     def __init__(self, trial: int, rank: int, size: int, seed: int) -> None:
         shared = random.Random(seed * 10_000 + trial)  # noqa: S311 - no secret
-        self.steps = shared.randint(20, 150)
+        self.steps = shared.randint(20, 80)
         self.pace = shared.choice([0.0, 0.0005, 0.002, 0.005])
         self.slow = shared.randrange(size) == rank
         self.evaluate_every = shared.choice([0, 7, 30])
