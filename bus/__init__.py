@@ -107,6 +107,7 @@ from bus._interrupts import deferred_interrupt
 from bus._leases import Leases, RankStore
 from bus._lifetime import Closable, forget, track
 from bus._live import Body
+from bus._mailbox import MAILBOX_FOLDER, post
 from bus._options import BusOptions, Deliver, Durability
 from bus._plain import (
     is_exact_number,
@@ -124,6 +125,7 @@ from bus._requests import (
     Decision,
     Evaluate,
     Log,
+    Preempt,
     Request,
     Resolution,
     Save,
@@ -220,6 +222,7 @@ _LAZY = {
 
 __all__ = [
     "JOURNAL_FOLDER",
+    "MAILBOX_FOLDER",
     "SCHEMA_VERSION",
     "SINKS",
     "Account",
@@ -295,6 +298,7 @@ __all__ = [
     "ParametersLogged",
     "Predicted",
     "PredictionStepEnded",
+    "Preempt",
     "Promise",
     "PushBegan",
     "RankStore",
@@ -359,6 +363,7 @@ __all__ = [
     "next_attempt",
     "plain",
     "plain_mapping",
+    "post",
     "register_sink",
     "resend_dead",
     "run_state",

@@ -22,10 +22,10 @@ from bus._interrupts import deferred_interrupt
 from bus._journal import Journal
 from bus._leases import Leases
 from bus._live import UNREAD, Body, LiveLoop
+from bus._mailbox import Mailbox
 from bus._options import BusOptions
 from bus._outlets import Outlets
 from bus._registration import Registrar
-from bus._requests import parse_request
 from bus._sink_account import SinkAccount
 from bus._statistics import DeciderStatistics, LatencyHistogram, Statistics
 from bus._subscription import OnError, Subscription
@@ -149,6 +149,8 @@ class Bus(Registrar):
                 quota_bytes=self.options.quota_bytes,
             )
             self._outlets.run_dir = journal_folder.parent
+            asks = self.control.request
+            self._writer.mailbox = Mailbox(journal_folder.parent, asks, clear=rank == 0)
             if self.options.durability == "write":
                 self._through = WriteThrough(self._inbox, self._journal, self._writer.encode_draft)
                 self.put_draft = self._through.put_draft
@@ -408,7 +410,7 @@ class Bus(Registrar):
             self._inbox.put_event(event)
             said = leases.hear(verdict, self._deciders.patience(type(event)) + leases.patience)
             for each in cast("list[JsonValue]", said):
-                self.control.decided(parse_request(each))
+                self.control.decided(each)
             return
         question = new_question(event)
         self._inbox.put(question)

@@ -17,13 +17,21 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from bus._errors import DeadlockError, DecisionTimeoutError
+from bus._errors import DeadlockError, DecisionTimeoutError, RanksError
 from bus._event import Event
 from bus._events import DecisionApplied, RequestRefused
 from bus._inbox import Question
 from bus._interrupts import deferred_interrupt
 from bus._leases import Leases
-from bus._requests import Decision, Request, Resolution, Stop, combine, parse_request
+from bus._requests import (
+    Decision,
+    Preempt,
+    Request,
+    Resolution,
+    Stop,
+    combine,
+    parse_request,
+)
 from bus._signal import Signal
 
 log = logging.getLogger("bus")
@@ -151,6 +159,11 @@ class Control:
         """The first stop that took effect, or None."""
         return self._stop
 
+    @property
+    def preemption(self) -> Preempt | None:
+        """The preemption that took effect; None if there was none, or a plain stop before it."""
+        return self._stop if isinstance(self._stop, Preempt) else None
+
     def request(self, request: Request) -> Handle:
         """Ask for something; it takes effect at the training thread's next safe point.
 
@@ -173,9 +186,16 @@ class Control:
             self._refuse_all(self._closed_because)
         return handle
 
-    def decided(self, request: Request) -> Handle:
-        """Take what every rank asks alike: it takes effect at the very next safe point."""
-        handle = Handle(request)
+    def decided(self, request: Request | JsonValue) -> Handle:
+        """Take what every rank asks alike: it takes effect at the very next safe point.
+
+        Args:
+            request: The request, or the JSON form of one that another rank has told.
+
+        Raises:
+            RanksError: This process knows no such request.
+        """
+        handle = Handle(request if isinstance(request, Request) else _heard(request))
         self._asked.append(handle)
         if self._closed_because is not None:
             self._refuse_all(self._closed_because)
@@ -208,17 +228,23 @@ class Control:
         with deferred_interrupt():  # whoever asked must hear what became of it
             return self._decide(step)
 
-    def tick(self) -> None:
-        """Count a moment between two safe points, once a batch of an evaluation.
+    def tick(self) -> bool:
+        """Tell whether an evaluation has to be given up; once a batch, by the training thread.
 
-        What has been decided is taken notice of, so that ranks keep up with each other, and waits
-        for the next safe point.
+        A preemption is not kept waiting for the end of an evaluation, whatever its deadline: that
+        is often a guess, and what is given up is done again by whoever goes on. It takes effect,
+        like all else that was asked, at the next safe point. All ranks get the same answer if they
+        call it equally often.
 
         Raises:
-            RanksError: Other ranks cannot be asked, or they are at another step.
+            RanksError: Other ranks cannot be asked.
         """
         if self._leases is not None and not self._leases.passes():
             self._take_due(self._leases, None)
+        if not self._asked:
+            return self.preemption is not None
+        asked = tuple(self._asked)  # at once, since other threads go on asking
+        return self.preemption is not None or any(isinstance(h.request, Preempt) for h in asked)
 
     def close(self, why: str) -> None:
         """Refuse what is still waiting and everything to come."""
@@ -250,7 +276,7 @@ class Control:
         due = leases.due()
         for each in due:
             ours = self._undecided.pop(each.number, None) if each.rank == leases.rank else None
-            self._asked.append(ours or Handle(parse_request(each.request)))
+            self._asked.append(ours or Handle(_heard(each.request)))
         if due:
             leases.confirm(step)
 
@@ -304,6 +330,15 @@ class Control:
 
 def _nothing() -> None:
     """Wake nobody: there are no other ranks."""
+
+
+def _heard(data: JsonValue) -> Request:
+    try:
+        return parse_request(data)
+    except ValueError as error:
+        raise RanksError(
+            f"another rank asks for {data!r}: {error}. Define requests of your own on every rank"
+        ) from error
 
 
 def _as_json(request: Request) -> dict[str, JsonValue]:

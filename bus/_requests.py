@@ -1,12 +1,12 @@
 """What can be asked of a training loop: typed requests, and what became of them."""
 
+import time
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Final, Literal, TypeVar
+from typing import Annotated, ClassVar, Final, Literal, TypeVar, cast
 
 from annotated_types import Gt
-from pydantic import ConfigDict, FiniteFloat, JsonValue, ValidationError
+from pydantic import ConfigDict, FiniteFloat
 
-from bus._errors import RanksError
 from bus._event import Text
 from bus._types import FrozenModel, TypeRegistry
 
@@ -40,6 +40,23 @@ class Stop(Request):
     """End training after this step; the run's outcome becomes `stopped`."""
 
     type: Literal["stop"] = "stop"
+
+
+class Preempt(Stop):
+    """Give the machine back: save if there is time, and end as `preempted`, to go on elsewhere.
+
+    Attributes:
+        deadline: When the process will be killed, in Unix seconds; None if nobody said.
+        signal: The signal that announced it, such as `SIGTERM`; empty if none did.
+    """
+
+    type: Literal["preempt"] = "preempt"  # type: ignore[assignment]  # each class has its own # pyright: ignore[reportIncompatibleVariableOverride]
+    deadline: FiniteFloat | None = None
+    signal: str = ""
+
+    def seconds_left(self) -> float | None:
+        """Seconds until the deadline, less than 0 when it is over; None if there is none."""
+        return None if self.deadline is None else self.deadline - time.time()
 
 
 class Save(Request):
@@ -112,22 +129,18 @@ def combine(requests: tuple[Request, ...], *, stopped: bool) -> Decision:
     )
 
 
-def parse_request(data: JsonValue) -> Request:
+def parse_request(data: object) -> Request:
     """Make the request again of its JSON form.
 
     Raises:
-        RanksError: This process defines no request of its type, or another one.
+        ValueError: This process defines no request of its type, or the fields are not valid.
     """
-    kind = REQUEST_TYPES.get(str(data.get("type"))) if isinstance(data, dict) else None
+    fields = cast("dict[str, object]", data) if isinstance(data, dict) else {}
+    name = fields.get("type")
+    kind = REQUEST_TYPES.get(name) if isinstance(name, str) else None
     if kind is None or not issubclass(kind, Request):
-        raise RanksError(
-            f"another rank asks for {data!r}, and this process defines no request of that type. "
-            "Import the module that defines it on every rank"
-        )
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        raise RanksError(f"another rank asks for {data!r}, not valid here: {error}") from error
+        raise ValueError(f"it holds no request that this process knows: {data!r:.80}")
+    return kind.model_validate(data)
 
 
 @dataclass(frozen=True, slots=True)

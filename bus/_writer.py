@@ -20,6 +20,7 @@ from bus._hooks import MetricsLogged
 from bus._inbox import Inbox, Item, Journalled, MetricsDraft, Question, time_of
 from bus._journal import Journal
 from bus._live import LiveLoop
+from bus._mailbox import Mailbox
 from bus._signal import Signal
 
 log = logging.getLogger("bus")
@@ -80,6 +81,8 @@ class Writer:
         self.last: Event | None = None
         self.beat: Callable[[], object] | None = None
         """Called in every turn, several times a second: what ranks have to agree on."""
+        self.mailbox: Mailbox | None = None
+        """Where other processes ask; looked into in every turn."""
         self._over = False
         self._inbox = inbox
         self._journal: Journal | None = None
@@ -191,6 +194,8 @@ class Writer:
         self._note_unanswered()
         self._write()
         self._live.watch()
+        if self.mailbox is not None:
+            self.mailbox.look()
         self._sync()
         self._finish(errands, taken)
 

@@ -8,6 +8,7 @@ import typer
 
 from runtime.cli._exit import INTERRUPTED, OK, discard_output
 from runtime.cli._local_commands import demo, doctor
+from runtime.cli._request_commands import save, stop
 from runtime.cli._run_commands import export, report, status, tail
 from runtime.cli._sink_commands import sinks, sync
 from runtime.cli._version import installed_version
@@ -62,7 +63,7 @@ def _hotloop(
         ),
     ] = False,
 ) -> None:
-    """Look at training runs, watch them, take their data out, check the machine.
+    """Look at training runs, watch and stop them, take their data out, check the machine.
 
     A run is a folder that training writes to, such as runs/gpt. Every command that reads one also
     works while it is still being written, and none of them slows training down.
@@ -71,11 +72,12 @@ def _hotloop(
     Examples:
       hotloop demo                      train a small model on this machine
       hotloop tail gpt --follow         watch the run in runs/gpt
+      hotloop stop gpt                  end it after the step it is at
       hotloop doctor                    find out why something does not work
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
-for _command in (demo, status, tail, export, report, sync, sinks, doctor):
+for _command in (demo, status, tail, stop, save, export, report, sync, sinks, doctor):
     app.command()(_command)
