@@ -71,6 +71,12 @@ def run_program(
     return done.stdout
 
 
+def packages_of(python: str, folder: Path) -> str:
+    """The folder of an interpreter's packages, for another one that lacks some of them."""
+    look = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return run_program(python, "-c", look, folder=folder, environment={}).strip()
+
+
 def train(
     python: str,
     service: str,

@@ -16,7 +16,7 @@ from sinks.testing import Reply, ScriptedServer, self_signed
 from tests.servers.azureml import StandIn, token
 from tests.servers.journals import QUICK, write_attempt
 from tests.vendors.mlflow_server import READER
-from tests.vendors.programs import needs, run_program
+from tests.vendors.programs import needs, packages_of, run_program
 
 PYTHON = os.environ.get("HOTLOOP_AZUREML_PYTHON")
 JOB = "cool_plum_1"
@@ -116,8 +116,6 @@ def test_the_client_reads_our_run(tmp_path, monkeypatch):
 
 def test_azure_identity_finds_a_token(tmp_path):
     """That of a managed identity, which a machine's own service gives; once for many requests."""
-    look = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    packages = run_program(PYTHON, "-c", look, folder=tmp_path, environment={})
     run_dir = write_attempt(
         tmp_path / "run", [MetricsLogged(step=n, metrics={"n": float(n)}) for n in range(3)]
     )
@@ -125,7 +123,7 @@ def test_azure_identity_finds_a_token(tmp_path):
     with StandIn() as server, identity(given) as service:
         server.tokens = {given}
         program = Path(__file__).with_name("azureml_identity.py")
-        arguments = [packages.strip(), str(run_dir), server.tracking_uri]
+        arguments = [packages_of(PYTHON, tmp_path), str(run_dir), server.tracking_uri]
         told = {"IDENTITY_ENDPOINT": f"{service.url}/token", "IDENTITY_HEADER": "secret"}
         run_program(sys.executable, str(program), *arguments, folder=tmp_path, environment=told)
 

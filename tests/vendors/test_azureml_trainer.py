@@ -6,7 +6,7 @@ import pytest
 
 from sinks.testing import self_signed
 from tests.servers import azureml, azureml_history
-from tests.vendors.programs import run_program, train
+from tests.vendors.programs import packages_of, train
 
 PYTHON = os.environ.get("HOTLOOP_AZURECORE_PYTHON")
 HF_PYTHON = os.environ.get("HOTLOOP_HF_PYTHON")
@@ -29,8 +29,7 @@ def test_upstreams_callback_and_our_sink_leave_the_same_values(tmp_path):
     by azureml-core's own interface, without, and only because the script flushes them. Times that
     were measured differ.
     """
-    look = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    packages = run_program(PYTHON, "-c", look, folder=tmp_path, environment={}).strip()
+    packages = packages_of(PYTHON, tmp_path)
 
     def report(library, environment):
         folder = tmp_path / library
