@@ -314,12 +314,16 @@ class TestRequests:
 
     def test_what_other_ranks_log(self, server, tmp_path):
         """Is under their name, so that two of the same step do not refuse each other."""
+
+        class OfAllRanks(NeptuneSink):
+            ranks = "all"
+
         run_dir = write_attempt(tmp_path / "run", points(3))
         bus = Bus(run_dir / JOURNAL_FOLDER, rank=1)
         for event in [*points(3), SystemMetricsLogged(metrics={"system/cpu": 50.0})]:
             bus.publish(event)
         assert bus.close(10).written
-        deliver(run_dir, server)
+        deliver(run_dir, server, OfAllRanks)
 
         assert server.run.series(LOSS) == expected(3)
         assert server.run.series("finetuning/rank1/train/loss") == expected(3)
