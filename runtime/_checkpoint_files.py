@@ -42,6 +42,11 @@ _FORGOTTEN: Final = 24 * 3600.0
 """Seconds after which what another machine has left untouched is taken for dead."""
 
 
+def rng_file(rank: int) -> str:
+    """The name of one process's generators, where several have made a checkpoint."""
+    return f"rng_state_{rank}.pth"
+
+
 def checkpoint_path(folder: Path, step: int) -> Path:
     """Where the checkpoint of a step is."""
     return folder / f"checkpoint-{step}"

@@ -23,6 +23,7 @@ from runtime._checkpoint_files import (
     SCHEDULER,
     STATE,
     find_checkpoints,
+    rng_file,
 )
 from runtime._checkpoint_folder import EPOCH_START
 from runtime._checkpoint_manifest import check_files, read_manifest
@@ -34,7 +35,9 @@ from runtime._checkpoint_reading import (
     read_weights,
     weight_files,
 )
+from runtime._rank_states import OWN
 from runtime._rng import RngState, numpy_globals
+from runtime._world import World
 
 log = logging.getLogger("runtime")
 
@@ -80,14 +83,18 @@ def verify(path: Path) -> None:
             check_safetensors(path, name)
         else:
             check_archive(path, name)
-    for name in (OPTIMIZER, SCHEDULER, SCALER, RNG):
+    for name in (OPTIMIZER, SCHEDULER, SCALER, *_rng_files(path)):
         if (path / name).exists():
             check_archive(path, name)
     read_json(path, STATE)
 
 
 def load_checkpoint(
-    path: Path, *, device: torch.device, verified: bool = False
+    path: Path,
+    *,
+    device: torch.device,
+    verified: bool = False,
+    world: World = World(),  # noqa: B008 - it cannot change
 ) -> LoadedCheckpoint:
     """Read a checkpoint; nothing in it is executed, whoever wrote it.
 
@@ -98,6 +105,8 @@ def load_checkpoint(
         device: Where the weights are wanted. Everything else stays on the host: an optimizer's
             `load_state_dict` puts its state where its parameters are.
         verified: Whether `verify` has just been passed.
+        world: Which process this is. Where a checkpoint was made by another number of processes, a
+            notice says what will differ.
 
     Raises:
         CheckpointNotFoundError: There is none, or it has no weights.
@@ -108,7 +117,8 @@ def load_checkpoint(
         verify(path)
     if (path / _PICKLED_ARGUMENTS).exists() and not (path / ARGUMENTS).exists():
         log.info("%s is a pickle and is not read", path / _PICKLED_ARGUMENTS)
-    rng, epoch_start = _read_rng(path)
+    _compare_worlds(path, world)
+    rng, epoch_start, own = _read_rng(path, world)
     return LoadedCheckpoint(
         path=path,
         model=read_weights(path, device=device),
@@ -119,7 +129,7 @@ def load_checkpoint(
         scaler=read_tree(path, SCALER),
         rng=rng,
         epoch_start=epoch_start,
-        loop=read_tree(path, LOOP) or {},
+        loop={**(read_tree(path, LOOP) or {}), **own},
     )
 
 
@@ -150,12 +160,41 @@ def _place(tensor: torch.Tensor) -> object:
     return (tensor.data_ptr(), tensor.shape) if tensor.numel() else id(tensor)
 
 
-def _read_rng(path: Path) -> tuple[RngState | None, RngState | None]:
-    tree = read_tree(path, RNG, also=numpy_globals())
+def _rng_files(path: Path) -> list[str]:
+    """The files of generators: that of one process, or one for each of several."""
+    names = [RNG] if (path / RNG).exists() else []
+    while (path / rng_file(len(names))).exists():
+        names.append(rng_file(len(names)))
+    return names
+
+
+def _compare_worlds(path: Path, world: World) -> None:
+    made_by = len(_rng_files(path))
+    if made_by in (0, world.size) or world.rank:
+        return
+    log.warning(
+        "%s was made by %d processes and %d go on with it: weights, optimizer and schedule are "
+        "exact, but random numbers are others, the loss logged next is near, and the place in the "
+        "data is found by optimizer steps if the batches of all together have another size",
+        path,
+        made_by,
+        world.size,
+    )
+
+
+def _read_rng(
+    path: Path, world: World
+) -> tuple[RngState | None, RngState | None, Mapping[str, object]]:
+    """This process's generators, now and when the epoch began, and what its loop keeps."""
+    names = _rng_files(path)
+    name = names[world.rank] if world.rank < len(names) else RNG
+    tree = read_tree(path, name, also=numpy_globals())
     if tree is None:
-        return None, None
+        return None, None, {}
+    own = tree.get(OWN) if len(names) == world.size else None
     try:
         begun = cast("dict[str, object] | None", tree.get(EPOCH_START))
-        return RngState.from_dict(tree), RngState.from_dict(begun) if begun else None
+        rng, start = RngState.from_dict(tree), RngState.from_dict(begun) if begun else None
+        return rng, start, dict(cast("Mapping[str, object]", own)) if own else {}
     except (ValueError, AttributeError, TypeError) as error:
-        raise DamagedCheckpointError(path, RNG, f"cannot be used: {error}") from error
+        raise DamagedCheckpointError(path, name, f"cannot be used: {error}") from error

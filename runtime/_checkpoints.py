@@ -113,6 +113,10 @@ class Checkpoints:
         self._thread.submit(partial(write, step=step, began=began, waited=waited, held=held))
         return path
 
+    def do(self, job: Callable[[], None]) -> None:
+        """Have the writer do something, behind everything that was handed over before."""
+        self._thread.submit(job)
+
     def before_update(self) -> None:
         """Let the device, not the host, wait for copies under way; call it before each update.
 

@@ -6,17 +6,51 @@ by batch ask for it. It knows no trainer: the step, the metrics and the hook are
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, cast
 
 import torch
 
 from runtime._evaluation_step import Prediction
-from runtime._evaluation_store import Collected, CollectedLosses, batch_size_of
+from runtime._evaluation_store import (
+    Collected,
+    CollectedLosses,
+    batch_size_of,
+    joined_tensors,
+    to_arrays,
+)
 from runtime._loaders import has_length
 from runtime._outputs import EvalLoopOutput, EvalPrediction, denumpify
+from runtime._rank_data import shared_data
+
+_Values: TypeAlias = tuple[Any, Any, Any, Any]
+"""Losses, predictions, labels and inputs of a batch, each None if there is none."""
+
+ValueT = TypeVar("ValueT")
+
+_KINDS: Final = ("the losses", "the predictions", "the labels", "the inputs")
+
+_NOTHING: Final = object()
+"""Stands for a batch where other processes have one more."""
 
 ComputeMetrics: TypeAlias = Callable[..., Any]
 PreprocessLogits: TypeAlias = Callable[[Any, Any], Any]
+
+
+class Together(Protocol):
+    """What an evaluation needs of the processes that share it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        ...
+
+    def collected(self, value: ValueT) -> list[ValueT]:
+        """What everybody has, by rank; every process calls it equally often."""
+        ...
+
+
+class EvaluationGivenUpError(Exception):
+    """There is no time to end the evaluation; on every rank after equally many ticks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +91,9 @@ class EvaluationLoop:
         compute_metrics: Makes metrics of an `EvalPrediction`.
         preprocess_logits: Makes of predictions and labels what is kept as predictions.
         after_batch: Called when a batch is done.
+        tick: Called behind each batch; tells whether to give up. Where several processes evaluate,
+            all call it equally often in the end, and it gives all the same answers.
+        together: The other processes, if each of several evaluates its share.
     """
 
     def __init__(
@@ -67,12 +104,16 @@ class EvaluationLoop:
         compute_metrics: ComputeMetrics | None = None,
         preprocess_logits: PreprocessLogits | None = None,
         after_batch: Callable[[], None] | None = None,
+        tick: Callable[[], bool] | None = None,
+        together: Together | None = None,
     ) -> None:
         self._step = step
         self._options = options
         self._compute_metrics = compute_metrics
         self._preprocess = preprocess_logits
         self._after_batch = after_batch
+        self._tick = tick
+        self._together = together
         self._losses = CollectedLosses(joins=options.joins)
         self._predictions = Collected("the predictions", joins=options.joins)
         self._labels = Collected("the labels", joins=options.joins)
@@ -89,32 +130,73 @@ class EvaluationLoop:
         Raises:
             TypeError: `compute_metrics` returned no dictionary, or a prediction is no tensor.
             ValueError: Predictions of different batches do not fit together.
+            EvaluationGivenUpError: `tick` said so.
         """
         seen = 0
-        every = self._options.accumulation_steps
+        shared: object = shared_data(getattr(loader, "dataset", None))
+        every, ticks, gives_up = self._options.accumulation_steps, 0, False
         for index, (batch, is_last) in enumerate(self._with_last(loader)):
-            seen += batch_size_of(batch) or 0
+            if batch is not _NOTHING:
+                seen += batch_size_of(batch) or 0
             self._evaluate(batch, is_last=is_last)
+            ticks, gives_up = ticks + 1, self._counts()
+            if gives_up:
+                break
             if every is not None and (index + 1) % every == 0:
                 self._to_host()
+        if self._together is not None:
+            for _ in range(ticks, max(self._together.collected(ticks))):
+                gives_up |= self._counts()
+        if gives_up:
+            raise EvaluationGivenUpError
+        if self._together is not None:
+            seen = self._take_all(self._together, seen)
         predictions, labels = self._predictions.arrays(), self._labels.arrays()
         metrics = self._final_metrics(predictions, labels)
-        return EvalLoopOutput(predictions, labels, metrics, _count(loader, seen))
+        return EvalLoopOutput(predictions, labels, metrics, _count(shared, seen))
+
+    def _counts(self) -> bool:
+        """Count a batch; tell whether that was enough."""
+        return self._tick is not None and self._tick()
 
     def _with_last(self, loader: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
-        """Each batch, and whether it is the last; looks ahead only if somebody wants to know."""
+        """Each batch, and whether it is the last; looks ahead only if somebody wants to know.
+
+        As long as another process has one, there is nothing instead of a batch.
+        """
         if not self._options.by_batch:
             yield from ((batch, False) for batch in loader)
             return
         batches = iter(loader)
-        nothing = object()
-        batch = next(batches, nothing)
-        while batch is not nothing:
-            following = next(batches, nothing)
-            yield batch, following is nothing
+        batch = next(batches, _NOTHING)
+        goes_on = self._anybody(batch is not _NOTHING)
+        while goes_on:
+            following = next(batches, _NOTHING)
+            goes_on = self._anybody(following is not _NOTHING)
+            yield batch, not goes_on
             batch = following
 
+    def _anybody(self, has: bool) -> bool:
+        return has if self._together is None else any(self._together.collected(has))
+
     def _evaluate(self, batch: Any, *, is_last: bool) -> None:  # noqa: ANN401 - users' batches
+        options, values = self._options, None
+        if batch is not _NOTHING:
+            values = self._evaluate_own(batch)
+        compute = self._compute_metrics
+        if not options.by_batch or compute is None:
+            return
+        if self._together is not None:
+            values = self._joined(values, self._together)
+        if values is None:
+            return
+        losses, logits, labels, inputs = values
+        if logits is not None and labels is not None:
+            more = self._more(inputs=inputs, losses=losses)
+            self._metrics = compute(EvalPrediction(logits, labels, **more), compute_result=is_last)
+
+    def _evaluate_own(self, batch: Any) -> _Values:  # noqa: ANN401 - users' batches
+        """Evaluate a batch and keep what is to be kept."""
         options = self._options
         loss, logits, labels = self._step(batch)
         size = batch_size_of(batch) or options.batch_size
@@ -131,11 +213,33 @@ class EvaluationLoop:
                 self._labels.add(labels)
         if self._after_batch is not None:
             self._after_batch()
-        compute = self._compute_metrics
-        if options.by_batch and compute is not None and logits is not None and labels is not None:
-            losses = None if loss is None else _for_each_sample(loss, size)
-            more = self._more(inputs=batch, losses=losses)
-            self._metrics = compute(EvalPrediction(logits, labels, **more), compute_result=is_last)
+        return None if loss is None else _for_each_sample(loss, size), logits, labels, batch
+
+    def _joined(self, values: _Values | None, together: Together) -> _Values | None:
+        """The values of one round of all processes, on the device that this one's are on."""
+        own: list[Any] | None = None
+        if values is not None:
+            wanted = [*values[:3], values[3] if "inputs" in self._options.include else None]
+            own = [_host(value, what) for value, what in zip(wanted, _KINDS, strict=True)]
+        parts = [each for each in together.collected(own) if each is not None]
+        if not parts:
+            return None
+        columns = zip(_KINDS, zip(*parts, strict=True), strict=True)
+        losses, logits, labels, inputs = (
+            None if column[0] is None else joined_tensors(column, what, together.device)
+            for what, column in columns
+        )
+        return losses, logits, labels, inputs
+
+    def _take_all(self, together: Together, seen: int) -> int:
+        """Keep what all processes have; returns how many samples they have seen."""
+        kinds: list[Collected | CollectedLosses]
+        kinds = [self._predictions, self._labels, self._inputs, self._losses]
+        own = [kind.own() for kind in kinds]
+        everybody = together.collected((own, seen))
+        for index, kind in enumerate(kinds):
+            kind.take_all([parts[index] for parts, _ in everybody])
+        return sum(count for _, count in everybody)
 
     def _more(self, *, inputs: Any, losses: Any) -> dict[str, Any]:  # noqa: ANN401 - tensors or arrays
         include = self._options.include
@@ -199,7 +303,10 @@ def _main_input(batch: Any, name: str) -> Any:  # noqa: ANN401 - users' batches
     )
 
 
-def _count(loader: object, seen: int) -> int:
+def _host(value: Any, what: str) -> Any:  # noqa: ANN401 - nested tensors
+    return None if value is None else to_arrays(value, what)
+
+
+def _count(dataset: object, seen: int) -> int:
     """How many samples there were: what the dataset says, or what was seen."""
-    dataset: object = getattr(loader, "dataset", None)
     return (len(dataset) if has_length(dataset) else seen) or seen

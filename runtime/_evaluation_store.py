@@ -36,8 +36,21 @@ class Collected:
 
     def to_host(self) -> None:
         """Wait for the device and take everything off it."""
-        self._arrays += [_to_arrays(values, self._what) for values in self._pending]
+        self._arrays += [to_arrays(values, self._what) for values in self._pending]
         self._pending = []
+
+    def own(self) -> list[Any]:
+        """What this process has, batch by batch, on the host."""
+        self.to_host()
+        return self._arrays
+
+    def take_all(self, parts: Sequence[list[Any]]) -> None:
+        """Replace it by what all processes have, each of which had a batch of every round."""
+        rounds = _rounds(parts)
+        if self._joins:
+            self._arrays = [batch for each in rounds for batch in each]
+        else:
+            self._arrays = [_joined(each, self._what) for each in rounds]
 
     def arrays(self) -> Any:  # noqa: ANN401 - nested arrays
         """The values of all batches as arrays of the structure they came in; None if none came.
@@ -82,6 +95,15 @@ class CollectedLosses:
             first += len(loss)
         self._pending = []
 
+    def own(self) -> list[np.ndarray[Any, Any]]:
+        """As that of `Collected`."""
+        self.to_host()
+        return self._arrays
+
+    def take_all(self, parts: Sequence[list[np.ndarray[Any, Any]]]) -> None:
+        """As that of `Collected`."""
+        self._arrays = [np.concatenate(each) for each in _rounds(parts)]
+
     def arrays(self) -> Any:  # noqa: ANN401 - an array, or a list of them
         """The losses, sample by sample; None if there are none."""
         self.to_host()
@@ -120,17 +142,43 @@ def batch_size_of(batch: object) -> int | None:
     return next((size for size in sizes if size is not None), None)
 
 
-def _to_arrays(values: Any, what: str) -> Any:  # noqa: ANN401 - nested tensors
+def joined_tensors(parts: Sequence[Any], what: str, device: torch.device) -> Any:  # noqa: ANN401 - nested tensors
+    """What several processes have of one round, as tensors; `Collected` says how it is joined."""
+    return _to_tensors(_joined(list(parts), what), device)
+
+
+def _to_tensors(values: Any, device: torch.device) -> Any:  # noqa: ANN401 - nested arrays
+    if isinstance(values, np.ndarray):
+        return torch.as_tensor(cast("Any", values), device=device)
+    if isinstance(values, Mapping):
+        named = cast("Mapping[str, Any]", values)
+        return {name: _to_tensors(value, device) for name, value in named.items()}
+    parts = [_to_tensors(value, device) for value in cast("Sequence[Any]", values)]
+    return parts if isinstance(values, list) else tuple(parts)
+
+
+def _rounds(parts: Sequence[list[Any]]) -> list[list[Any]]:
+    """The batches of all processes, round by round and in each by rank; the last may be uneven."""
+    last = max(map(len, parts), default=0)
+    return [[own[each] for own in parts if each < len(own)] for each in range(last)]
+
+
+def to_arrays(values: Any, what: str) -> Any:  # noqa: ANN401 - nested tensors
+    """Nested tensors as arrays on the host; waits for their device.
+
+    Raises:
+        TypeError: A value is no tensor.
+    """
     if isinstance(values, torch.Tensor):
         return _host_array(values)
     if isinstance(values, np.ndarray):
         return cast("Any", values)
     if isinstance(values, Mapping):
         named = cast("Mapping[str, Any]", values)
-        return {name: _to_arrays(value, f"{what}[{name!r}]") for name, value in named.items()}
+        return {name: to_arrays(value, f"{what}[{name!r}]") for name, value in named.items()}
     if isinstance(values, (tuple, list)):
         parts = enumerate(cast("Sequence[Any]", values))
-        arrays = [_to_arrays(part, f"{what}[{index}]") for index, part in parts]
+        arrays = [to_arrays(part, f"{what}[{index}]") for index, part in parts]
         return arrays if isinstance(values, list) else tuple(arrays)
     raise TypeError(
         f"{what} of a batch is a {type(values).__name__}, which is no tensor and cannot be put "

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeGuard, cast
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, SequentialSampler
+from torch.utils.data.distributed import DistributedSampler
 
 from runtime._collate import Collator, KeepColumns, log, no_column_left
+from runtime._rank_data import Ending, RankBatches, RankStream, shared_data
 from runtime._samplers import seeded
+from runtime._world import World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +61,10 @@ def build_loader(
     seed: int | None = None,
     worker_init_fn: Callable[[int], None] | None = None,
     generator: torch.Generator | None = None,
+    world: World = World(),  # noqa: B008 - it cannot change
+    fills_up: bool = True,
 ) -> DataLoader[Any]:
-    """Build a loader of batches.
+    """Build a loader of batches, of this process's share where several train together.
 
     Args:
         dataset: Samples by index, or an iterable dataset, which goes in its own order.
@@ -71,20 +76,34 @@ def build_loader(
         seed: That seed; by default what torch's global generator was last seeded with.
         worker_init_fn: Called first in each worker; not with an iterable dataset.
         generator: Where the workers' seed is drawn from; torch's global generator by default.
+        world: Which process this is. A `DistributedSampler` is taken to know that itself.
+        fills_up: Whether a last round of the processes is filled with samples from the epoch's
+            beginning; otherwise it is left uneven.
     """
     by_index = not isinstance(dataset, IterableDataset)
     if by_index and isinstance(sampler, Sampler):
         sampler = seeded(sampler, seed)
+    batches: RankBatches | None = None
+    if not world.alone and not isinstance(sampler, DistributedSampler):
+        ending: Ending = "filled" if fills_up else "uneven"
+        if by_index:
+            order = cast("Sampler[int]", sampler or SequentialSampler(dataset))
+            ending = "dropped" if options.drop_last else ending
+            batches = RankBatches(order, batch_size, world, ending=ending, seed=seed or 0)
+        else:
+            stream = cast("IterableDataset[Any]", dataset)
+            dataset = RankStream(stream, batch_size, world, ending=ending)
     return DataLoader(
         cast("Dataset[Any]", dataset),
-        batch_size=batch_size,
-        sampler=sampler if by_index else None,
+        batch_size=1 if batches is not None else batch_size,  # torch's word for: as it comes
+        sampler=sampler if by_index and batches is None else None,
+        batch_sampler=batches,
         collate_fn=collator,
         num_workers=options.num_workers,
         # Torch warns of pinned memory that no device would read.
         pin_memory=options.pin_memory and torch.accelerator.is_available(),
         # As upstream, an iterable dataset's last batch is kept.
-        drop_last=options.drop_last and by_index,
+        drop_last=options.drop_last and by_index and batches is None,
         worker_init_fn=worker_init_fn if by_index else None,
         multiprocessing_context=options.multiprocessing_context,
         persistent_workers=options.persistent_workers,
@@ -151,7 +170,7 @@ def has_length(data: object) -> TypeGuard[Sized]:
 
 def count_samples(loader: object, batch_size: int) -> int:
     """How many samples a loader with a length has; by its batches if its dataset does not say."""
-    dataset: object = getattr(loader, "dataset", None)
+    dataset = shared_data(getattr(loader, "dataset", None))
     if has_length(dataset):
         return len(dataset)
     return len(cast("Sized", loader)) * batch_size

@@ -14,7 +14,8 @@ for each epoch:
             forward, backward; keep the loss on the device
             last of the step  -> clip, hook: pre_optimizer_step, step, hook: optimizer_step,
                                  schedule, zero gradients, count, hook: step_end,
-                                 safe point, then log -> evaluate -> save
+                                 safe point, then log -> evaluate -> save;
+                                 if preempted: no evaluation, save if there is time, leave
             any other         -> hook: substep_end
             leave the epoch, or training, if a flag says so
     hook: epoch_end, safe point, then log -> evaluate -> save
@@ -22,11 +23,12 @@ the summary; the best model; hook: train_end
 ```
 """
 
+import contextlib
 import logging
 import math
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import torch
 
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
     from runtime._trainer_training import Training
 
 log = logging.getLogger("runtime")
+
+_ALWAYS: Final = contextlib.nullcontext()
 
 
 class TrainingLoop:
@@ -93,6 +97,7 @@ class TrainingLoop:
         trainer.announce(TrainBegan, {"max_steps": plan.max_steps, "epochs": self._epochs()})
         if self._args.eval_on_start:
             trainer.evaluate_in_training(best=False)
+            trainer.leave_if_preempted()
         for epoch in self._epochs_left():
             trainer.call_hook("on_epoch_begin")
             trainer.announce(EpochBegan, {"epoch": trainer.state.epoch or 0.0})
@@ -108,6 +113,8 @@ class TrainingLoop:
         if resumed is None:
             return range(self._plan.epochs if self._plan.max_steps else 0)
         resumed.restore_generators()
+        if self._trainer.pay_debt():
+            resumed = self._resumed = resumed.with_generators(RngState.capture())
         over = resumed.is_complete or control.should_training_stop
         if resumed.owes_end and (over or not resumed.batches):
             self._end_epoch(resumed.epoch if resumed.batches else resumed.epoch - 1)
@@ -135,7 +142,8 @@ class TrainingLoop:
             for index, inputs in enumerate(group):
                 batch += 1
                 last = index == len(group) - 1
-                self._accumulate(inputs, items, first=index == 0)
+                with self._exchange(last=last):
+                    self._accumulate(inputs, items, first=index == 0)
                 if last:
                     self._tell_monitor(group)
                     self._step(epoch + (batch + 1) / self._plan.batches_per_epoch)
@@ -173,6 +181,11 @@ class TrainingLoop:
         trainer.announce(EpochEnded, {"epoch": trainer.state.epoch or 0.0})
         self._log_evaluate_save()
 
+    def _exchange(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        """The context of a micro-batch: processes exchange gradients at the last of a step only."""
+        parallel = self._trainer.data_parallel
+        return _ALWAYS if last or parallel is None else parallel.keeping_gradients()
+
     def _accumulate(self, inputs: Batch, items: torch.Tensor | None, *, first: bool) -> None:
         """The gradients of one micro-batch."""
         trainer = self._trainer
@@ -181,7 +194,7 @@ class TrainingLoop:
             self._heard = trainer.run.has_listeners
             self._announce(StepBegan)
         model = trainer.model_wrapped
-        if not model.training:
+        if not (model.training and trainer.model.training):  # an evaluation has only the inner one
             model.train()
         loss = trainer.training_step(model, inputs, items)
         trainer.account(inputs, loss)
@@ -236,6 +249,7 @@ class TrainingLoop:
             trainer.log_training(self._started)
         if trainer.control.should_evaluate:
             trainer.evaluate_in_training(best=True)
+        trainer.leave_if_preempted()
         if trainer.control.should_save:
             trainer.save_checkpoint()
 

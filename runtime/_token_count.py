@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import torch
@@ -35,6 +35,7 @@ class TokenCount:
         self._name = name
         self._padding = padding
         self._initial = seen
+        self._everybody: torch.Tensor | None = None
         self._warned = False
 
     @property
@@ -73,22 +74,36 @@ class TokenCount:
             return
         self.device = counted if self.device is None else self.device + counted
 
+    def add_up(self, total: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """From now on tell what all processes have counted up to this moment.
+
+        Args:
+            total: Gives the sum over all processes, on the device.
+        """
+        own = torch.tensor(self.host - self._initial)
+        self._everybody = total(own if self.device is None else self.device + own)
+
     def on_host(self, started: float | None) -> dict[str, float]:
         """What is to be logged and known here; nothing if a part is on the device."""
-        if not self.counts or self.device is not None:
+        if not self.counts or self.device is not None or self._everybody is not None:
             return {}
         return {SEEN: self.host, **self._speed(self.host - self._initial, started)}
 
     def on_device(self, started: float | None) -> dict[str, torch.Tensor]:
         """What is to be logged and is still on the device."""
-        if self.device is None:
-            return {}
-        session = self.device + (self.host - self._initial)
+        session = self._everybody
+        if session is None:
+            if self.device is None:
+                return {}
+            session = self.device + (self.host - self._initial)
         speed = self._speed(session, started)
-        return {SEEN: self.device + self.host, **{k: torch.as_tensor(v) for k, v in speed.items()}}
+        told = {name: torch.as_tensor(value) for name, value in speed.items()}
+        return {SEEN: session + self._initial, **told}
 
     def total(self) -> int:
-        """All tokens; waits for the device."""
+        """All tokens, as far as they were added up; waits for the device."""
+        if self._everybody is not None:
+            return self._initial + int(self._everybody)
         return self.host + (0 if self.device is None else int(self.device))
 
     def _speed(self, tokens: Any, started: float | None) -> dict[str, Any]:  # noqa: ANN401 - a number or a tensor

@@ -15,11 +15,15 @@ from runtime._callback_handler import DEFAULT_CALLBACKS, CallbackHandler
 from runtime._callbacks import TrainerCallback
 from runtime._checkpoint_contents import LoadedCheckpoint
 from runtime._checkpoint_run import run_of
+from runtime._checkpoints import PATIENCE
 from runtime._destinations import choose_sinks
 from runtime._metrics import error_text
 from runtime._optimizer_checks import checked_pair
 from runtime._outputs import TrainOutput
+from runtime._preemption import Preempted, closing_budget
+from runtime._process_group import ProcessGroup
 from runtime._progress_callbacks import PrinterCallback, ProgressCallback
+from runtime._requeue import request_requeue
 from runtime._run import Run
 from runtime._schedules import Scheduler
 from runtime._seeds import set_seed
@@ -103,11 +107,13 @@ class Trainer(Training):
     ) -> None:
         args = checked_arguments(args)
         self.args: TrainingArguments = args
+        self._group = ProcessGroup(args)
         self.device: torch.device = args.device
         prepare_process(args)
         self.model_init = model_init
         self.model: torch.nn.Module = self._first_model(model)
         self.model_wrapped: torch.nn.Module = self.model
+        self._model_evaluated: torch.nn.Module = self.model
         self.train_dataset: Any = train_dataset
         self.eval_dataset: Any = eval_dataset
         self.processing_class = processing_class
@@ -125,14 +131,18 @@ class Trainer(Training):
         self.is_in_train: bool = False
         self._train_batch_size = args.train_batch_size
         self.control: TrainerControl = TrainerControl()
-        self.state: TrainerState = TrainerState()
+        self.state: TrainerState = TrainerState(
+            is_world_process_zero=self.is_world_process_zero(),
+            is_local_process_zero=self.is_local_process_zero(),
+        )
         self._eval_loaders = {}
         self._start_counting(None)
         self.callback_handler: CallbackHandler = self._make_handler(callbacks)
         self._owns_run, self._given_sinks = run is None, sinks
         self._run = run if run is not None else self._plan_run()
         self._checkpoints = self._make_checkpoints()
-        if self.args.world_size > 1:
+        self._rank_states = self._make_rank_states()
+        if not self._group.alone:
             self.callback_handler.agreed = AgreedFlags(self._ask)
         self.call_hook("on_init_end")
         self._announce_init()
@@ -162,14 +172,18 @@ class Trainer(Training):
             ValueError: There is no such checkpoint, or the data and the arguments do not say when
                 to end.
             CheckpointError: The checkpoint is damaged; the message names the file.
+            Preempted: SIGTERM, SIGUSR1 or a request for it; a `SystemExit`, so that the process
+                ends. What could be saved is, and the trainer's own run is closed.
         """
         if self.is_in_train:
             raise RuntimeError(
                 "train() is under way already and cannot begin within itself; let it end first, "
                 "for example with control.should_training_stop"
             )
+        self._gather("train")
         self.is_in_train = True
         self._ignore_keys = ignore_keys_for_eval
+        catches_already = self._run.catches_signals
         try:
             if self.model_init is not None:
                 set_seed(self.args.seed)
@@ -177,13 +191,23 @@ class Trainer(Training):
             checkpoint = self.find_checkpoint(resume_from_checkpoint)
             self._train_batch_size = self._found_batch_size(checkpoint)
             self._begin_run(checkpoint)
+            self._run.catch_signals(grace_seconds=self.args.grace_seconds)
             self.begin_pushes()
             output = self._train_until_it_fits(checkpoint)
+        except Preempted as leaving:
+            self._leave(leaving)
+            raise
         except BaseException as error:
+            instead = self.preempted_by(error) if isinstance(error, Exception) else None
+            if instead is not None:
+                self._leave(instead)
+                raise instead from error
             self._fail(error)
             raise
         finally:
             self.is_in_train = False
+            if not catches_already:
+                self._run.release_signals()
             if self._feed is not None:
                 self._feed.close()  # or its workers would live on
         if isinstance(self._run, TrainerRun):
@@ -214,10 +238,11 @@ class Trainer(Training):
         """
         self.finish_pushes()
         self._checkpoints.close()
-        if not self._owns_run:
-            return None
-        account = self._run.close(outcome)
-        self._forget_uploaded()
+        account = None
+        if self._owns_run:
+            account = self._run.close(outcome)
+            self._forget_uploaded()
+        self._group.leave()
         return account
 
     def __enter__(self) -> Self:
@@ -234,20 +259,37 @@ class Trainer(Training):
             self._checkpoints.close()
             self._run.close(error=error)
             self._forget_uploaded()
+            self._group.leave()
         else:
             self.close()
 
     def _fail(self, error: BaseException) -> None:
         """Training ends with an exception: tell the callbacks and the journal."""
+        self._tell_exception(error)
+        if self._rank_states is not None:
+            self._rank_states.give_up()
+        self.finish_pushes(self._run.close_timeout)
+        self._checkpoints.wait(self._run.close_timeout)
+        if self._owns_run:
+            self._run.close(error=error)
+
+    def _leave(self, leaving: Preempted) -> None:
+        """Training ends because the machine is wanted: finish within what the deadline leaves."""
+        request, patience = leaving.request, self._run.close_timeout
+        self._tell_exception(leaving)
+        self.wait_for_checkpoint(request, closing_budget(request, PATIENCE))
+        self.finish_pushes(closing_budget(request, patience))
+        if self._owns_run:
+            self._run.close(error=leaving)
+        if self.args.requeue:
+            request_requeue(closing_budget(request, patience))
+
+    def _tell_exception(self, error: BaseException) -> None:
         try:
             # No flag matters any more, so this hook gives none back.
             self.callback_handler.on_exception(self.args, self.state, self.control, exception=error)
         except Exception:  # the first exception is the one to hear of
             log.exception("a callback failed while it was told of an exception")
-        self.finish_pushes(self._run.close_timeout)
-        self._checkpoints.wait(self._run.close_timeout)
-        if self._owns_run:
-            self._run.close(error=error)
 
     def _forget_uploaded(self) -> None:
         """Delete what rotation has left to a sink that read it, now that all have ended."""
@@ -315,6 +357,8 @@ class Trainer(Training):
             self._run = self._plan_run()
             self._announce_init()
         if isinstance(self._run, TrainerRun):
-            folder = run_of(checkpoint, self._run.parent) if checkpoint is not None else None
-            step = read_state(checkpoint).global_step if checkpoint is not None else None
-            self._run.begin(folder, step if folder is not None else None)
+            folder, step, first = None, None, self.is_world_process_zero()
+            if checkpoint is not None:  # the first process tells the others which run it is
+                folder = run_of(checkpoint, self._run.parent) if first else None
+                step = read_state(checkpoint).global_step
+            self._run.begin(folder, step if folder is not None or not first else None)

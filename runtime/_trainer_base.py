@@ -10,9 +10,11 @@ import torch
 from bus import Event
 from runtime._arguments import TrainingArguments
 from runtime._callback_handler import CallbackHandler
+from runtime._data_parallel import DataParallel
 from runtime._label_smoothing import LabelSmoother
 from runtime._losses import LossSum
 from runtime._precision import Precision
+from runtime._process_group import ProcessGroup
 from runtime._run import Run
 from runtime._schedules import Scheduler
 from runtime._state import TrainerControl, TrainerState
@@ -32,7 +34,8 @@ class TrainerBase:
 
     Attributes:
         model: The model as it was given, or as `model_init` made it.
-        model_wrapped: What is called in the loop; another object when the model is compiled.
+        model_wrapped: What is called in the loop; another object when the model is compiled, or
+            several processes train it.
         args: The settings.
         device: Where the model is.
         run: Its events, journal and decisions.
@@ -40,6 +43,7 @@ class TrainerBase:
         control: The flags that callbacks set.
         optimizer: Made by `create_optimizer` when training begins, or given.
         lr_scheduler: Made by `create_scheduler` when training begins, or given.
+        data_parallel: What exchanges the gradients of several processes; None in one.
         is_in_train: Whether `train` is under way.
     """
 
@@ -69,6 +73,9 @@ class TrainerBase:
     _losses: LossSum
     _precision: Precision
     _train_batch_size: int
+    _group: ProcessGroup
+    _model_evaluated: torch.nn.Module
+    data_parallel: DataParallel | None = None
 
     @property
     def run(self) -> Run:
@@ -83,9 +90,31 @@ class TrainerBase:
         return causal and not getattr(config, "is_encoder_decoder", False)
 
     @property
+    def _weighs_ranks(self) -> bool:
+        """Whether a loss is scaled by the labels of all processes, where several train."""
+        return self.args.average_tokens_across_devices and not self._group.alone
+
+    @property
     def output_dir(self) -> Path:
         """Where checkpoints go."""
         return Path(self.args.output_dir or "trainer_output").expanduser()
+
+    def is_world_process_zero(self) -> bool:
+        """Whether this is the first process of all."""
+        return self._group.world.rank == 0
+
+    def is_local_process_zero(self) -> bool:
+        """Whether this is the first process of its machine."""
+        return self._group.world.local_rank == 0
+
+    def _gather(self, call: str) -> None:
+        """Wait for all ranks at the beginning of what they do together, outside of training.
+
+        Raises:
+            RanksError: One of them does not come.
+        """
+        if not self.is_in_train:
+            self.run.gather(f"Trainer.{call}", self.args.ddp_timeout)
 
     def call_hook(self, name: str, **more: object) -> None:
         """Call a hook of all callbacks and keep the control they return."""

@@ -7,6 +7,7 @@ from runtime._dataset_checks import check_datasets
 from runtime._hub import HubClient
 from runtime._optimizer_checks import check_optimizers
 from runtime._signatures import cannot_bind
+from runtime._world import World
 
 if TYPE_CHECKING:
     from runtime._trainer import Trainer
@@ -25,8 +26,18 @@ def check_trainer(trainer: "Trainer") -> None:
     _check_functions(trainer)
     _check_metrics(trainer)
     check_optimizers(trainer)
-    if trainer.args.push_to_hub:
+    _check_ranks(trainer)
+    if trainer.args.push_to_hub and trainer.is_world_process_zero():
         HubClient(trainer.args.hub_token)  # fails without its package or a token
+
+
+def _check_ranks(trainer: "Trainer") -> None:
+    world = World.here()
+    if trainer.args.auto_find_batch_size and not world.alone:
+        raise ValueError(
+            f"auto_find_batch_size=True works in one process, and {world.size} train together: "
+            "each could find another size; set per_device_train_batch_size to one that fits"
+        )
 
 
 def _check_metrics(trainer: "Trainer") -> None:

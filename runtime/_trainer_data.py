@@ -41,7 +41,7 @@ class Loaders(TrainerBase):
             data,
             batch_size=self._train_batch_size,
             sampler=self._get_train_sampler(data),
-            seed=args.data_seed,
+            seed=self._order_seed,
             worker_init_fn=partial(
                 seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index
             ),
@@ -94,11 +94,22 @@ class Loaders(TrainerBase):
     def count_items(self, group: list[Batch]) -> torch.Tensor | None:
         """Labels that count in the micro-batches of an optimizer step, on the device.
 
-        None if nobody scales a loss by them.
+        Those of all processes together with `average_tokens_across_devices`. None if nobody scales
+        a loss by them.
         """
+        items = self._count_own_items(group)
+        return items if items is None or not self._weighs_ranks else self._group.sum(items)
+
+    def _count_own_items(self, group: list[Batch]) -> torch.Tensor | None:
         if not self.model_accepts_loss_kwargs and self.compute_loss_func is None:
             return None
         return count_labels(group, shifted=self.loss_shifts_labels)
+
+    @property
+    def _order_seed(self) -> int | None:
+        """Where random orders begin; known to be the same in all processes if there are more."""
+        args = self.args
+        return args.seed if args.data_seed is None and not self._group.alone else args.data_seed
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:  # noqa: ANN401 - as above
         data = self.train_dataset if train_dataset is None else train_dataset
@@ -108,8 +119,10 @@ class Loaders(TrainerBase):
         return train_sampler(
             data,
             args.train_sampling_strategy,
-            seed=args.data_seed,
-            step_size=self._train_batch_size * args.gradient_accumulation_steps,
+            seed=self._order_seed,
+            step_size=self._train_batch_size
+            * args.gradient_accumulation_steps
+            * self._group.world.size,
             length_column=args.length_column_name,
             input_name=self._input_name(),
         )
@@ -122,7 +135,7 @@ class Loaders(TrainerBase):
             eval_dataset,
             args.train_sampling_strategy,
             seed=args.seed,
-            batch_size=args.eval_batch_size,
+            batch_size=args.eval_batch_size * self._group.world.size,
             length_column=args.length_column_name,
             input_name=self._input_name(),
         )
@@ -149,6 +162,8 @@ class Loaders(TrainerBase):
             data,
             batch_size=self.args.eval_batch_size,
             sampler=self._get_eval_sampler(data),
+            seed=self._order_seed,
+            fills_up=False,
         )
 
     def _loader(self, data: Any, **more: Any) -> DataLoader[Any]:  # noqa: ANN401 - what `build_loader` takes
@@ -168,4 +183,5 @@ class Loaders(TrainerBase):
             in_order=args.dataloader_in_order,
             multiprocessing_context=args.dataloader_multiprocessing_context,
         )
-        return build_loader(data, collator=collator, options=options, **more)
+        world = self._group.world
+        return build_loader(data, collator=collator, options=options, world=world, **more)

@@ -25,6 +25,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
 
     _ignore_keys: list[str] | None = None
     _batches_evaluated: int = 0
+    _may_give_up: bool = False
 
     def evaluate(
         self,
@@ -44,6 +45,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
             The metrics by name: the loss, if there are labels, what `compute_metrics` makes, how
             long it took, and the epoch.
         """
+        self._gather("evaluate")
         given = eval_dataset is not None
         data: object = eval_dataset if given else self.eval_dataset
         if is_named_sets(data):
@@ -61,6 +63,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         metric_key_prefix: str = "test",
     ) -> PredictionOutput:
         """Run the model on samples and return what it said, with metrics if they have labels."""
+        self._gather("predict")
         loader = self.get_test_dataloader(test_dataset)
         started = time.time()
         output = self.evaluation_loop(
@@ -95,7 +98,9 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         )
         self.callback_handler.eval_dataloader = dataloader
         self._cast_for_evaluation()
-        model = self.model_wrapped if self.is_in_train else self.model
+        model = self._model_evaluated if self.is_in_train else self.model
+        if self.args.ddp_broadcast_buffers is not False:  # each process has moved its own
+            self._group.spread(model.buffers())
         model.eval()
         options = EvaluationOptions(
             batch_size=args.eval_batch_size,
@@ -115,8 +120,13 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
             compute_metrics=compute,
             preprocess_logits=self.preprocess_logits_for_metrics,
             after_batch=self._after_prediction_step,
+            tick=self._tick,
+            together=None if self._group.alone else self._group,
         )
-        return loop.run(dataloader)
+        self.run.control.begin_phase()  # a batch takes another time than a step
+        output = loop.run(dataloader)
+        self.run.control.begin_phase()
+        return output
 
     def prediction_step(
         self,
@@ -134,7 +144,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         context = self.compute_loss_context_manager
 
         def compute_loss(batch: Batch) -> tuple[torch.Tensor, Any]:
-            items = self.count_items([batch])
+            items = self._count_own_items([batch])
             with context():
                 loss, outputs = self.compute_loss(
                     model, batch, return_outputs=True, num_items_in_batch=items
@@ -202,7 +212,9 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
             ignore_keys=ignore_keys,
             metric_key_prefix=prefix,
         )
-        metrics = self._timed(output, prefix, started)
+        # Those of the first, so that whoever decides by them decides alike everywhere.
+        metrics = self._group.said_by_first(self._timed(output, prefix, started))
+        self._add_up_tokens()
         self.log(metrics)
         metrics["epoch"] = self.state.epoch
         self.call_hook("on_evaluate", metrics=metrics)
@@ -212,9 +224,14 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
     def _timed(self, output: EvalLoopOutput, prefix: str, started: float) -> dict[str, float]:
         metrics = dict(output.metrics or {})
         samples = output.num_samples or 0
-        steps = math.ceil(samples / self.args.eval_batch_size)
+        whole = self.args.eval_batch_size * self._group.world.size
+        steps = math.ceil(samples / whole)
         metrics |= speed_metrics(prefix, started, num_samples=samples, num_steps=steps)
         return metrics
+
+    def _tick(self) -> bool:
+        """Count a batch of an evaluation; tell whether to give it up. All ranks count alike."""
+        return self.run.control.tick() and self._may_give_up
 
     def _after_prediction_step(self) -> None:
         self.call_hook("on_prediction_step")

@@ -104,7 +104,7 @@ class Hub(Saving):
         revision: str | None = None,
         private: bool | None = None,
         **kwargs: Any,  # noqa: ANN401 - they are those of create_model_card
-    ) -> "CommitInfo | Future[CommitInfo]":
+    ) -> "CommitInfo | Future[CommitInfo] | None":
         """Save the model and a model card, and push `output_dir` without checkpoints and runs.
 
         Waits for the upload before it. A README.md that a person wrote is left as it is.
@@ -119,15 +119,17 @@ class Hub(Saving):
             kwargs: For `create_model_card`.
 
         Returns:
-            The commit, or its future.
+            The commit, or its future; None in every process but the first, which pushes.
 
         Raises:
             ImportError: The hub's client is not installed.
             ValueError: There is no token.
             PushError: The hub could not be reached or refused.
         """
-        client = self._client(token)
         self._announce_push()
+        if not self.is_world_process_zero():
+            return None
+        client = self._client(token)
         if self.hub_model_id is None:
             self.init_hf_repo(token, private)
         self.save_model(_internal_call=True)
@@ -179,6 +181,8 @@ class Hub(Saving):
             dataset_tags: The data sets' names on the hub.
             dataset: The data sets' names for people.
         """
+        if not self.is_world_process_zero():
+            return
         own = _listed(getattr(self.model, "model_tags", None))
         found = dict.fromkeys([*_listed(tags), *own, _TAG])
         metadata: dict[str, Names] = {
@@ -216,7 +220,7 @@ class Hub(Saving):
 
     def begin_pushes(self) -> None:
         """Make the repository that `args.push_to_hub` asks for; a failure is told, not raised."""
-        if self.args.push_to_hub and self.hub_model_id is None:
+        if self.args.push_to_hub and self.hub_model_id is None and self.is_world_process_zero():
             try:
                 self.init_hf_repo()
             except PushError as error:
@@ -250,6 +254,8 @@ class Hub(Saving):
         """Upload a checkpoint as soon as it is on the disk, unless an upload is under way."""
         args = self.args
         if not args.push_to_hub or args.hub_strategy == HubStrategy.END:
+            return
+        if not self.is_world_process_zero():
             return
         if not args.hub_always_push and not self._uploads.wait(0):
             self._skipped_pushes += 1

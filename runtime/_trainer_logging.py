@@ -19,6 +19,7 @@ class Logging(TrainerBase):
 
     _last_logged: int
     _flos: float
+    _flos_before: float
     _losses: LossSum
     _total: LossSum
     _carried: torch.Tensor | None
@@ -51,9 +52,24 @@ class Logging(TrainerBase):
         return self._flop_counter.of_batch(inputs)
 
     def store_flos(self) -> None:
-        """Move the operations counted since the last time into the state."""
-        self.state.total_flos += self._flos
-        self._flos = 0.0
+        """Move the operations counted since the last time into the state.
+
+        Where several processes train, the state has those of all when training ends, and in its
+        checkpoints; adding them up at any other moment would hold up the training.
+        """
+        if self._group.alone:
+            self.state.total_flos += self._flos
+            self._flos = 0.0
+
+    def _flos_of_all(self) -> torch.Tensor:
+        """The operations of all processes, on the device; every process calls it."""
+        own = torch.tensor(self._flos, dtype=torch.float64)
+        return self._group.sum(own) + self._flos_before
+
+    def _add_up_tokens(self) -> None:
+        """Make the token count that of all processes, on the device; every process calls it."""
+        if self._tokens.counts and not self._group.alone:
+            self._tokens.add_up(self._group.sum)
 
     def note_step(self, grad_norm: torch.Tensor | None, learning_rate: float | None) -> None:
         """Remember an optimizer step's gradient norm, still on the device, and its rate."""
@@ -65,9 +81,11 @@ class Logging(TrainerBase):
         self._last_logged = self.state.global_step
         rate, grad_norm = self._learning_rate, self._grad_norm
         host = {} if rate is None else {"learning_rate": rate}
+        self._add_up_tokens()
         device = self._tokens.on_device(started)
         total = self._losses.take()
         if total is not None:
+            total = self._group.mean(total)
             self._total.add(total, 0)
             device["loss"] = total / steps if steps > 1 else total
         if grad_norm is not None:
@@ -123,8 +141,11 @@ class Logging(TrainerBase):
             num_steps=steps,
         )
         self.store_flos()
+        if not self._group.alone:
+            self.state.total_flos = float(self._flos_of_all())
         metrics["total_flos"] = self.state.total_flos
         metrics["train_loss"] = self._sum_of_losses() / max(steps, 0.001)
+        self._add_up_tokens()
         self.state.num_input_tokens_seen = self._tokens.total()
         self.log(metrics)
         logged = dict(self.state.log_history[-1])
@@ -132,7 +153,8 @@ class Logging(TrainerBase):
         return logged
 
     def _sum_of_losses(self) -> float:
-        parts = [self._total.peek(), self._losses.peek()]
-        found = sum(float(part) for part in parts if part is not None)
+        logged, rest = self._total.peek(), self._losses.peek()
+        found = 0.0 if logged is None else float(logged)
+        found += 0.0 if rest is None else float(self._group.mean(rest))
         # What was restored from a checkpoint belongs to the call of `train` that wrote it.
-        return found - (0.0 if self._carried is None else float(self._carried))
+        return found - (0.0 if self._carried is None else float(self._group.mean(self._carried)))

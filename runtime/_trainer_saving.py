@@ -2,9 +2,9 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Final
 
 import torch
 
@@ -17,34 +17,33 @@ from runtime._checkpoint_errors import (
     DamagedCheckpointError,
 )
 from runtime._checkpoint_files import checkpoint_path
-from runtime._checkpoint_load import (
-    last_good_checkpoint,
-    load_checkpoint,
-    load_weights,
-    verify,
-)
+from runtime._checkpoint_load import load_weights, verify
 from runtime._checkpoint_reading import read_weights
 from runtime._checkpoint_run import write_run
-from runtime._checkpoints import Checkpoints
+from runtime._checkpoint_trees import copy_tree
+from runtime._checkpoints import PATIENCE, Checkpoints
 from runtime._data import EpochFeed
 from runtime._logs import SharedValues
 from runtime._losses import LossSum
 from runtime._model_folder import write_model
 from runtime._pretrained import pretrained_files
+from runtime._rank_states import RankState, RankStates
 from runtime._resume import DATA, GRAD_NORM, LAST_LOGGED, LEARNING_RATE, LOSSES, EpochPlace
 from runtime._rng import RngState
 from runtime._state import TRAINER_STATE_NAME, TrainerState
 from runtime._token_count import SEEN, TokenCount
+from runtime._trainer_loading import Loading
 from runtime._trainer_logging import Logging
-from runtime._training_state import load_optimizer, load_schedule
 
 log = logging.getLogger("runtime")
 
+_FLOS: Final = "total_flos"
 
-class Saving(Logging):
-    """The methods that write and read checkpoints and models."""
 
-    _checkpoints: Checkpoints
+class Saving(Logging, Loading):
+    """The methods that write checkpoints and models."""
+
+    _rank_states: RankStates | None
     _losses: LossSum
     _tokens: TokenCount
     _last_logged: int
@@ -60,6 +59,8 @@ class Saving(Logging):
         Args:
             output_dir: Where; `args.output_dir` by default.
         """
+        if not self.args.should_save:
+            return
         folder = Path(output_dir) if output_dir is not None else self.output_dir
         write_model(
             folder,
@@ -70,6 +71,8 @@ class Saving(Logging):
 
     def save_state(self) -> None:
         """Write the state, with its history of logs, to `trainer_state.json` in `output_dir`."""
+        if not self._group.alone and self._group.world.rank:
+            return
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self.state.save_to_json(self.output_dir / TRAINER_STATE_NAME)
 
@@ -87,54 +90,22 @@ class Saving(Logging):
         path = checkpoint_path(self.output_dir, step)
         best = self._note_best(step)
         self.state.stateful_callbacks = export_states(self.callback_handler, self.control)
-        self._checkpoints.save(self._contents(), step=step, best=best)
+        self._save(step, best)
         if self._somebody_reads_checkpoints() and not self._checkpoints.wait():
             log.warning("%s is not complete yet", path)
         self._tell_saved(path)
         return path
 
-    def find_checkpoint(
-        self, wanted: "str | os.PathLike[str] | bool | None"
-    ) -> LoadedCheckpoint | None:
-        """Load the checkpoint to go on from; None to begin anew.
-
-        Args:
-            wanted: A folder, or True for the newest one in `output_dir` that is intact.
-
-        Raises:
-            CheckpointError: There is none, or it is damaged.
-        """
-        if wanted is None or wanted is False:
-            return None
-        self._checkpoints.wait()
-        if wanted == "" or not isinstance(wanted, (str, os.PathLike, bool)):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
-            raise TypeError(
-                f"resume_from_checkpoint={wanted!r} names no checkpoint; pass its folder, or True "
-                "for the newest one in output_dir"
-            )
-        if wanted is True:
-            found = last_good_checkpoint(self.output_dir)
-            if found is None:
-                raise CheckpointNotFoundError(
-                    self.output_dir,
-                    "it has no checkpoint-STEP that is intact; train without "
-                    "resuming, or set output_dir to where the checkpoints are",
-                )
-            checkpoint = load_checkpoint(found, device=self.device, verified=True)
-        else:
-            checkpoint = load_checkpoint(Path(cast("str", wanted)), device=self.device)
-        load_weights(self.model, checkpoint.model)
-        return checkpoint
-
-    def load_training_state(self, checkpoint: LoadedCheckpoint) -> None:
-        """Put optimizer, schedule and scaler where they stood."""
-        if checkpoint.optimizer is not None and self.optimizer is not None:
-            load_optimizer(self.optimizer, checkpoint.optimizer, checkpoint.path)
-        if checkpoint.scheduler is not None and self.lr_scheduler is not None:
-            load_schedule(self.lr_scheduler, checkpoint.scheduler, checkpoint.path)
-        scaler = self._precision.scaler
-        if scaler is not None and checkpoint.scaler is not None:
-            scaler.load_state_dict(checkpoint.scaler)
+    def _save(self, step: int, best: Path | None) -> None:
+        """Hand the checkpoint to the writer, or this process's part of it."""
+        late = self._counted_by_all()
+        states, args = self._rank_states, self.args
+        take = None
+        if states is not None and not args.save_only_model:
+            give, take = states.handing_over(self._own_state())
+            self._checkpoints.do(give)
+        if args.should_save:
+            self._checkpoints.save(self._contents(late, take), step=step, best=best)
 
     def note_epoch(self, epoch: int, start: RngState | None) -> None:
         """Remember which epoch it is, and the generators at its beginning once it has begun."""
@@ -150,33 +121,56 @@ class Saving(Logging):
         Everything is on the disk when it returns, for whoever looks there after `train`.
         """
         best, args = self.state.best_model_checkpoint, self.args
-        if best is not None and args.save_total_limit == 1:
+        if best is not None and args.save_total_limit == 1 and args.should_save:
             self._checkpoints.keep_only(Path(best))
         self._checkpoints.wait()
-        if best is None or not args.load_best_model_at_end:
-            return
+        if args.load_best_model_at_end and best is not None and not self._group.world.rank:
+            self._load_best(Path(best))
+        if args.load_best_model_at_end:
+            self._group.spread([*self.model.parameters(), *self.model.buffers()])
+        self._group.said_by_first(None)  # by then all is on the disk
+
+    def _load_best(self, best: Path) -> None:
         try:
-            verify(Path(best))
-            weights = read_weights(Path(best), device=self.device)
+            verify(best)
+            weights = read_weights(best, device=self.device)
         except CheckpointError as error:
             log.warning("the best model cannot be loaded, the last one stays: %s", error)
         else:
             load_weights(self.model, weights)
 
-    def _contents(self) -> CheckpointContents:
+    def _counted_by_all(self) -> dict[str, torch.Tensor]:
+        """What the state gets from devices, and from other processes; every process calls it."""
+        if self._group.alone:
+            return self._tokens.on_device(None)
+        self._add_up_tokens()
+        return {**self._tokens.on_device(None), _FLOS: self._flos_of_all()}
+
+    def _own_state(self) -> RankState:
+        """What this process keeps for itself, where several train."""
+        own: dict[str, object] = {LOSSES: self._losses.state()}
+        if self._feed is not None:
+            own[DATA] = self._feed.state_dict()
+        kept = copy_tree("loop", own, lambda _, tensor: tensor.clone())
+        return RankState(RngState.capture(), self._epoch_start, kept)
+
+    def _contents(
+        self, late: Mapping[str, torch.Tensor], states: Callable[[Path], None] | None
+    ) -> CheckpointContents:
         state, args = self.state.snapshot(), self.args
-        late = self.run.take(self._tokens.on_device(None))
-        tokens = SharedValues(late) if late is not None else None
+        values = self.run.take(late)
+        counted = SharedValues(values) if values is not None else None
         state.num_input_tokens_seen = self._tokens.host
 
         def text() -> str:
-            if tokens is not None:
-                state.num_input_tokens_seen = int(tokens.wait()[SEEN])
+            found = counted.wait() if counted is not None else {}
+            state.num_input_tokens_seen = int(found.get(SEEN, state.num_input_tokens_seen))
+            state.total_flos = found.get(_FLOS, state.total_flos)
             return state.to_json()
 
         weights = self.model.state_dict(keep_vars=True)
         arguments = args.to_json_string()
-        extras = self._checkpoint_extras()
+        extras = self._checkpoint_extras(states)
         if args.save_only_model:
             return CheckpointContents(model=weights, state=text, arguments=arguments, extras=extras)
         scaler = self._precision.scaler
@@ -187,7 +181,7 @@ class Saving(Logging):
             optimizer=self.optimizer.state_dict() if self.optimizer is not None else None,
             scheduler=self.lr_scheduler.state_dict() if self.lr_scheduler is not None else None,
             scaler=scaler.state_dict() if scaler is not None else None,
-            rng=RngState.capture(),
+            rng=RngState.capture() if states is None else None,
             epoch_start=self._epoch_start,
             loop=self._loop_state(),
             extras=extras,
@@ -197,7 +191,7 @@ class Saving(Logging):
         """What Transformers has no file for."""
         kept: dict[str, object] = {
             LAST_LOGGED: self._last_logged,
-            LOSSES: self._losses.peek(),
+            LOSSES: self._losses.state(),
             GRAD_NORM: self._grad_norm,
             LEARNING_RATE: self._learning_rate,
         }
@@ -217,12 +211,14 @@ class Saving(Logging):
             batches=feed.batches,
         )
 
-    def _checkpoint_extras(self) -> Callable[[Path], None]:
+    def _checkpoint_extras(self, states: Callable[[Path], None] | None) -> Callable[[Path], None]:
         pretrained = pretrained_files(self.model, self.processing_class)
         run, attempt, output_dir = self.run.dir, self.run.attempt, self.output_dir
 
         def write(folder: Path) -> None:
             write_run(folder, run, attempt, output_dir)
+            if states is not None:
+                states(folder)
             if pretrained is not None:
                 pretrained(folder)
 
@@ -251,10 +247,25 @@ class Saving(Logging):
         args = self.args
         return Checkpoints(
             self.output_dir,
-            limit=args.save_total_limit,
+            limit=args.save_total_limit if args.should_save else None,
             asynchronous=args.asynchronous_checkpoints,
             complete=self._checkpoint_is_complete,
             failed=self._checkpoint_failed,
+        )
+
+    def _make_rank_states(self) -> RankStates | None:
+        """How states of other processes come into checkpoints; every process calls it."""
+        group = self._group
+        if group.alone:
+            return None
+        writers = sum(group.collected(self.args.should_save))
+        rank, size = group.world.rank, group.world.size
+        return RankStates(
+            group.store(),
+            rank,
+            size,
+            writers=writers,
+            patience=min(PATIENCE, self.args.ddp_timeout),
         )
 
     def _checkpoint_is_complete(self, saved: SavedCheckpoint) -> None:

@@ -113,6 +113,9 @@ class BatchSteps(TrainerBase):
             )
         else:
             loss = _loss_of(outputs, given)
+        if num_items_in_batch is not None and model.training and self._weighs_ranks:
+            # Divided by the labels of all; the mean of the gradients divides once more.
+            loss = loss * self._group.world.size
         return (loss, outputs) if return_outputs else loss
 
     def compute_loss_context_manager(self) -> contextlib.AbstractContextManager[object]:

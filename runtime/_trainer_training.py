@@ -5,8 +5,10 @@ from typing import cast
 
 import torch
 
+from runtime._arguments import TrainingArguments
 from runtime._callback_states import restore_states
 from runtime._checkpoint_contents import LoadedCheckpoint
+from runtime._data_parallel import DataParallel
 from runtime._flops import FlopCounter
 from runtime._label_smoothing import LabelSmoother
 from runtime._loaders import has_length
@@ -21,6 +23,7 @@ from runtime._resume import (
     LEARNING_RATE,
     LOSSES,
     Resumed,
+    kept_mapping,
     kept_number,
     kept_tensor,
     place,
@@ -29,10 +32,9 @@ from runtime._schedules import Scheduler
 from runtime._signatures import can_return_loss, find_labels
 from runtime._state import TrainerState
 from runtime._token_count import TokenCount, Which
-from runtime._trainer_evaluation import Evaluation
 from runtime._trainer_given import checked_model
-from runtime._trainer_hub import Hub
 from runtime._trainer_metrics import MetricFiles
+from runtime._trainer_preemption import Preemption
 from runtime._trainer_saving import read_state
 from runtime._trainer_setup import (
     accepts_loss_arguments,
@@ -45,7 +47,7 @@ from runtime._training_plan import TrainingPlan, plan_training
 log = logging.getLogger("runtime")
 
 
-class Training(Evaluation, Hub, MetricFiles):
+class Training(Preemption, MetricFiles):
     """The methods that prepare a training and run its loop."""
 
     _given_optimizers: tuple[torch.optim.Optimizer | None, Scheduler | None]
@@ -68,7 +70,7 @@ class Training(Evaluation, Hub, MetricFiles):
             self.args,
             batches=batches,
             samples=self.num_examples(loader) if batches is not None else None,
-            batch_size=self._train_batch_size,
+            batch_size=self._train_batch_size * self._group.world.size,
         )
         state, resumed = self._starting_state(plan, batches, checkpoint)
         self.state: TrainerState = state
@@ -108,16 +110,18 @@ class Training(Evaluation, Hub, MetricFiles):
     def _start_counting(self, resumed: Resumed | None) -> None:
         """Begin the sums of losses, operations and tokens, or go on with a checkpoint's."""
         state, filtered = self.state, self.args.logging_nan_inf_filter
+        self.note_resumed(resumed)
         self._losses = LossSum(filtered=filtered)
         self._total = LossSum(filtered=False)
         logged = kept_number(resumed, LAST_LOGGED)
         self._last_logged = state.global_step if logged is None else int(logged)
         self._grad_norm = kept_tensor(resumed, GRAD_NORM, self.device)
         self._learning_rate = kept_number(resumed, LEARNING_RATE)
-        self._carried = kept_tensor(resumed, LOSSES, self.device)
-        if self._carried is not None:
-            self._losses.restore(self._carried)
-        self._flos = 0.0
+        carried = LossSum(filtered=filtered)
+        for each in (self._losses, carried):  # of which one is summed now
+            each.restore(kept_mapping(resumed, LOSSES), self.device)
+        self._carried = carried.peek()
+        self._flos, self._flos_before = 0.0, state.total_flos
         self._tokens = TokenCount(
             cast("Which", self.args.include_num_input_tokens_seen),
             getattr(self.model, "main_input_name", "input_ids"),
@@ -140,9 +144,22 @@ class Training(Evaluation, Hub, MetricFiles):
         self.create_optimizer_and_scheduler(plan.max_steps)
         if self.optimizer is not None and self.lr_scheduler is not None:
             check_schedule(self.optimizer, self.lr_scheduler)
-        self.model_wrapped: torch.nn.Module = (
-            compiled(self.model, args) if args.torch_compile else self.model
+        if not self._group.alone:
+            self.data_parallel: DataParallel | None = DataParallel(self.model, args)
+        parallel, make = self.data_parallel, compiled if args.torch_compile else _as_it_is
+        wrapped = parallel.module if parallel else self.model
+        self.model_wrapped: torch.nn.Module = make(wrapped, args)
+        # Batches of evaluations may be uneven, so nothing is to be exchanged there.
+        self._model_evaluated: torch.nn.Module = (
+            make(self.model, args) if parallel else self.model_wrapped
         )
+        self._draw_own_numbers()
+
+    def _draw_own_numbers(self) -> None:
+        """Let devices draw different random numbers, for dropout; orders are drawn on the host."""
+        rank = self._group.world.rank
+        if rank and self.device.type == "cuda":
+            torch.cuda.manual_seed((self.args.seed + rank) % 2**32)
 
     def _found_batch_size(self, checkpoint: LoadedCheckpoint | None) -> int:
         """Samples of a micro-batch: those asked for, or what an earlier attempt found to fit."""
@@ -173,7 +190,8 @@ class Training(Evaluation, Hub, MetricFiles):
     def _set_model(self, model: torch.nn.Module) -> None:
         """Train another model from now on."""
         self.model: torch.nn.Module = self._placed(model)
-        self.model_wrapped = self.model
+        self.model_wrapped = self._model_evaluated = self.model
+        self.data_parallel = None
         self._examine_model()
         if self.optimizer is not self._given_optimizers[0]:
             self.optimizer = None
@@ -192,10 +210,6 @@ class Training(Evaluation, Hub, MetricFiles):
         self._flop_counter = FlopCounter(self.model)
         self._precision = Precision(self.args, self.device)
 
-    def is_world_process_zero(self) -> bool:
-        """Whether this is the first process of all."""
-        return self.args.process_index == 0
 
-    def is_local_process_zero(self) -> bool:
-        """Whether this is the first process of its machine."""
-        return self.args.local_process_index == 0
+def _as_it_is(model: torch.nn.Module, args: TrainingArguments) -> torch.nn.Module:  # noqa: ARG001 - as `compiled`
+    return model

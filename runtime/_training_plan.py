@@ -35,7 +35,7 @@ def plan_training(
         args: `max_steps` counts more than `num_train_epochs`; negative means not given.
         batches: Micro-batches of one pass; None if the data has no length.
         samples: Samples of one pass, if known.
-        batch_size: Samples in a micro-batch.
+        batch_size: Samples in a micro-batch, those of all processes together.
 
     Raises:
         ValueError: Neither the data nor the arguments say when to end.

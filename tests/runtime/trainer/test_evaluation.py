@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from runtime import default_data_collator
-from runtime._evaluation import EvaluationLoop, EvaluationOptions
+from runtime._evaluation import EvaluationGivenUpError, EvaluationLoop, EvaluationOptions
 from runtime._evaluation_step import prediction_step
 from runtime._evaluation_store import Collected, batch_size_of
 from runtime._loaders import LoaderOptions, build_loader
@@ -93,6 +93,15 @@ def evaluate(rows, options, *, step=None, **hooks):
         rows, batch_size=4, collator=default_data_collator, options=LoaderOptions()
     )
     return EvaluationLoop(step or step_of(Net()), options, **hooks).run(loader)
+
+
+def test_an_evaluation_is_given_up_between_batches():
+    """As soon as a tick says so; what it has computed by then is dropped."""
+    answers = iter([False, True])
+    options = EvaluationOptions(batch_size=4)
+    with pytest.raises(EvaluationGivenUpError):
+        evaluate(Rows(40), options, compute_metrics=compute, tick=lambda: next(answers))
+    assert next(answers, None) is None
 
 
 def described(value):
