@@ -1,14 +1,15 @@
 """`make soak`: the long counts behind the promises, written down with commit, seeds and failures.
 
     python benchmarks/soak.py [--kills 200] [--delivery-kills 100] [--mlflow-kills 20]
-                              [--training-kills 100] [--tracker-kills 50] [--rank-trials 1000]
-                              [--factor 20] [--seed N]
+                              [--training-kills 100] [--preemptions 200] [--tracker-kills 50]
+                              [--rank-trials 1000] [--factor 20] [--seed N]
 
 Kills trainers at random moments in both durability modes, and trainers and delivery processes in
 the middle of delivering to a file, and to a real MLflow server if HOTLOOP_MLFLOW_PYTHON names an
-interpreter with it, and to the stand-in of each tracker; kills trainings that are resumed each
-time; has ranks ask each other for stops and saves at random moments; repeats early stopping, and
-runs the property tests with many more examples. The log is benchmarks/results/soak.md.
+interpreter with it, and to the stand-in of each tracker; kills and preempts trainings that are
+resumed each time; has ranks ask each other for stops and saves at random moments; repeats early
+stopping, and runs the property tests with many more examples. The log is
+benchmarks/results/soak.md.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from tests.bus.journal.sigkill import run_sigkill_trials
 from tests.runtime.ranks.trials import run_trials
+from tests.runtime.trainer.preemption_trials import run_preemptions
 from tests.runtime.trainer.training_kills import run_kill_trials as run_training_kills
 from tests.sinks.kill_trials import Trials, Victim, run_kill_trials
 from tests.sinks.tracker_kills import TRACKERS, run_tracker_kills
@@ -48,6 +50,7 @@ def main() -> int:
         delivery_kills(options.delivery_kills, options.seed + 3, VICTIMS[1]),
         *mlflow_kills(options.mlflow_kills, options.seed + 4),
         training_kills(options.training_kills, options.seed + 6),
+        preemptions(options.preemptions, options.seed + 9),
         *tracker_kills(options.tracker_kills, options.seed + 7),
         *rank_trials(options.rank_trials, options.seed + 20),
         tests("early stopping, 50 seeded runs", "tests/bus/live", "fifty_seeded", 1),
@@ -77,6 +80,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--training-kills", type=int, default=100, help="SIGKILLs of trainings that are resumed"
+    )
+    parser.add_argument(
+        "--preemptions", type=int, default=200, help="signals to trainings that are resumed"
     )
     parser.add_argument(
         "--tracker-kills", type=int, default=50, help="for each tracker, half of either process"
@@ -163,6 +169,13 @@ def training_kills(count: int, seed: int) -> Row:
     """Kill trainings and resume them; see tests/runtime/trainer/training_kills.py."""
     failures = run_training_kills(count, seed)
     return "SIGKILL of a training, resumed to the end", f"{count} kills, seed {seed}", failures
+
+
+def preemptions(count: int, seed: int) -> Row:
+    """Preempt trainings and resume them; see tests/runtime/trainer/preemption_trials.py."""
+    failures = run_preemptions(count, seed)
+    what = "SIGTERM or SIGUSR1 to a training, resumed to the end"
+    return what, f"{count} signals, seed {seed}", failures
 
 
 def tests(what: str, folder: str, keyword: str, factor: int) -> Row:

@@ -103,7 +103,7 @@ from bus._hooks import (
     TrainerInitialized,
 )
 from bus._inbox import MetricsDraft, OnFull
-from bus._interrupts import deferred_interrupt
+from bus._interrupts import deferred_interrupt, interrupts_like
 from bus._leases import Leases, RankStore
 from bus._lifetime import Closable, forget, track
 from bus._live import Body
@@ -355,6 +355,7 @@ __all__ = [
     "find_run",
     "folder_name",
     "forget",
+    "interrupts_like",
     "is_exact_number",
     "list_cursors",
     "looks_secret",

@@ -16,12 +16,20 @@ _get_handler: Final = cast("Callable[[int], object]", _plain.getsignal)
 _set_handler: Final = cast("Callable[[int, _Handler], object]", _plain.signal)
 _SIGINT: Final = int(signal.SIGINT)
 
+_raising: list[_Handler] = [signal.default_int_handler]
+
+
+def interrupts_like(handler: Callable[[int, FrameType | None], object]) -> None:
+    """Say that a handler of SIGINT may raise `KeyboardInterrupt`, as Python's own does."""
+    _raising[1:] = [handler]
+
 
 class deferred_interrupt:  # noqa: N801 - used as a statement, like `contextlib.suppress`
-    """Have the first SIGINT of a block raise `KeyboardInterrupt` when the block is over.
+    """Have the first `KeyboardInterrupt` of a block be raised when the block is over.
 
-    Does nothing outside the main thread, or where SIGINT does not raise in the first place. Blocks
-    may be nested: the outermost decides.
+    Does nothing outside the main thread, or where SIGINT does not raise in the first place: under a
+    handler that is neither Python's own nor in `interrupts_like`. Blocks may be nested: the
+    outermost decides.
 
     Args:
         hurry: Called when it comes, between two instructions of the block, so it must take no lock.
@@ -30,18 +38,20 @@ class deferred_interrupt:  # noqa: N801 - used as a statement, like `contextlib.
         KeyboardInterrupt: There was one; for a second one, in the middle of the block.
     """
 
-    __slots__ = ("_came", "_defers", "_hurry")
+    __slots__ = ("_came", "_handler", "_hurry")
 
     def __init__(self, hurry: Callable[[], object] | None = None) -> None:
         self._hurry = hurry
-        self._defers = False
+        self._handler: _Handler | None = None
         self._came = False
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._defers = _get_handler(_SIGINT) is signal.default_int_handler
-            if self._defers:
-                _set_handler(_SIGINT, self._note)
+            handler = _get_handler(_SIGINT)
+            for raising in _raising:
+                if handler is raising:
+                    self._handler = raising
+                    _set_handler(_SIGINT, self._note)
         return self
 
     def __exit__(
@@ -50,14 +60,18 @@ class deferred_interrupt:  # noqa: N801 - used as a statement, like `contextlib.
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._defers:
-            _set_handler(_SIGINT, signal.default_int_handler)
+        if self._handler is not None:
+            _set_handler(_SIGINT, self._handler)
             if self._came and not isinstance(error, KeyboardInterrupt):
                 raise KeyboardInterrupt
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._came:
-            signal.default_int_handler(number, frame)
-        self._came = True
-        if self._hurry is not None:
-            self._hurry()
+        assert self._handler is not None
+        try:
+            self._handler(number, frame)
+        except KeyboardInterrupt:
+            if self._came:
+                raise
+            self._came = True
+            if self._hurry is not None:
+                self._hurry()

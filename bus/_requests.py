@@ -96,7 +96,8 @@ class Decision:
     """What a safe point found: everything asked since the one before.
 
     Attributes:
-        stop: Leave the loop. Once true it stays true at every later safe point.
+        stop: Leave the loop. Once true it stays true at every later safe point. Whether it is for a
+            preemption, and until when, `of(Preempt)` says.
         save: Write a checkpoint now.
         evaluate: Evaluate now.
         log: Log now.

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from runtime._monitors import Monitor
     from runtime._outputs import EvalLoopOutput, EvalPrediction, PredictionOutput, TrainOutput
     from runtime._policies import EarlyStopping, Patience
+    from runtime._preemption import Preempted
     from runtime._progress_callbacks import PrinterCallback, ProgressCallback
     from runtime._run import Run
     from runtime._seeds import enable_full_determinism, set_seed
@@ -71,6 +72,7 @@ __all__ = [
     "OptimizerNames",
     "Patience",
     "PredictionOutput",
+    "Preempted",
     "PrinterCallback",
     "ProgressCallback",
     "PushError",
@@ -115,6 +117,7 @@ _HOME = {
     "OptimizerNames": "_choices",
     "Patience": "_policies",
     "PredictionOutput": "_outputs",
+    "Preempted": "_preemption",
     "PrinterCallback": "_progress_callbacks",
     "ProgressCallback": "_progress_callbacks",
     "PushError": "_hub",

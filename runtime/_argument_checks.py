@@ -55,6 +55,7 @@ _RANGES: Final[Mapping[str, _Range]] = {
     "eval_accumulation_steps": _Range(1),
     "seed": _Range(0, 2**32 - 1),
     "data_seed": _Range(0, 2**63 - 1),
+    "grace_seconds": _Range(0.1),
     "dataloader_num_workers": _Range(0),
     "dataloader_prefetch_factor": _Range(1),
     "ddp_bucket_cap_mb": _Range(1),

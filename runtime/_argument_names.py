@@ -44,8 +44,8 @@ _NOT_SERVED: Final[Mapping[str, str]] = {
     "accelerator_config": "is not served: there is no accelerate here; dataloader_* set the loader",
     "debug": "is not served: use torch.autograd.set_detect_anomaly(True)",
     "deepspeed": _SHARDING,
-    "enable_jit_checkpoint": "is not served: lower save_steps, as checkpoints are written "
-    "beside the training",
+    "enable_jit_checkpoint": "is not needed: SIGTERM has a checkpoint saved, if there is "
+    "time; grace_seconds says how much",
     "eval_use_gather_object": "is not served: predictions are tensors, or nests of them",
     "fsdp": _SHARDING,
     "fsdp_config": _SHARDING,

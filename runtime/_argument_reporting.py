@@ -117,6 +117,16 @@ class ReportingFields(TrainingFields):
         default=True,
         metadata={"help": "Write checkpoints beside the training, from a snapshot in memory."},
     )
+    grace_seconds: float | None = field(
+        default=None,
+        metadata={
+            "help": "Seconds from SIGTERM or SIGUSR1 to the end of the process; unset: "
+            "HOTLOOP_GRACE_SECONDS, or unknown."
+        },
+    )
+    requeue: bool = field(
+        default=True, metadata={"help": "Whether a preempted SLURM job puts itself back in line."}
+    )
 
     push_to_hub: bool = field(
         default=False, metadata={"help": "Push the model to a hub when it is saved."}

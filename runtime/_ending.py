@@ -6,8 +6,19 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bus import Account, Control, Metrics, Outcome, RunEnded, SinkAccount, Statistics, mask_urls
+from bus import (
+    Account,
+    Control,
+    Metrics,
+    Outcome,
+    Preempt,
+    RunEnded,
+    SinkAccount,
+    Statistics,
+    mask_urls,
+)
 from runtime._metrics import error_text
+from runtime._preemption import Preempted
 
 log = logging.getLogger("runtime")
 
@@ -48,7 +59,7 @@ def conclude(outcome: Outcome | None, error: BaseException | None, control: Cont
         control: Knows whether a `Stop` took effect.
     """
     now = time.time()
-    if isinstance(error, SystemExit) and error.code in (None, 0):
+    if isinstance(error, Preempted) or (isinstance(error, SystemExit) and not error.code):
         error = None
     if isinstance(error, KeyboardInterrupt):
         return Ending(outcome or "stopped", None, "KeyboardInterrupt", now)
@@ -58,7 +69,8 @@ def conclude(outcome: Outcome | None, error: BaseException | None, control: Cont
     stop = control.stopped_by
     if stop is not None:
         reason = f"{stop.by}: {stop.reason}" if stop.reason else stop.by
-        return Ending(outcome or "stopped", None, reason, now)
+        ended: Outcome = "preempted" if isinstance(stop, Preempt) else "stopped"
+        return Ending(outcome or ended, None, reason, now)
     return Ending(outcome or "finished", None, None, now)
 
 

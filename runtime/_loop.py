@@ -14,7 +14,8 @@ for each epoch:
             forward, backward; keep the loss on the device
             last of the step  -> clip, hook: pre_optimizer_step, step, hook: optimizer_step,
                                  schedule, zero gradients, count, hook: step_end,
-                                 safe point, then log -> evaluate -> save
+                                 safe point, then log -> evaluate -> save;
+                                 if preempted: no evaluation, save if there is time, leave
             any other         -> hook: substep_end
             leave the epoch, or training, if a flag says so
     hook: epoch_end, safe point, then log -> evaluate -> save
@@ -96,6 +97,7 @@ class TrainingLoop:
         trainer.announce(TrainBegan, {"max_steps": plan.max_steps, "epochs": self._epochs()})
         if self._args.eval_on_start:
             trainer.evaluate_in_training(best=False)
+            trainer.leave_if_preempted()
         for epoch in self._epochs_left():
             trainer.call_hook("on_epoch_begin")
             trainer.announce(EpochBegan, {"epoch": trainer.state.epoch or 0.0})
@@ -111,6 +113,8 @@ class TrainingLoop:
         if resumed is None:
             return range(self._plan.epochs if self._plan.max_steps else 0)
         resumed.restore_generators()
+        if self._trainer.pay_debt():
+            resumed = self._resumed = resumed.with_generators(RngState.capture())
         over = resumed.is_complete or control.should_training_stop
         if resumed.owes_end and (over or not resumed.batches):
             self._end_epoch(resumed.epoch if resumed.batches else resumed.epoch - 1)
@@ -245,6 +249,7 @@ class TrainingLoop:
             trainer.log_training(self._started)
         if trainer.control.should_evaluate:
             trainer.evaluate_in_training(best=True)
+        trainer.leave_if_preempted()
         if trainer.control.should_save:
             trainer.save_checkpoint()
 

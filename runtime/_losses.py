@@ -4,12 +4,17 @@ A step appends a tensor to a list and does nothing else; the arithmetic happens 
 the sum is asked for, or when the list has become long.
 """
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, cast
 
 import torch
 
 _FOLD_AT: Final = 64
 """Losses kept apart at most; each holds a block of device memory."""
+
+_FOLDED: Final = "folded"
+_APART: Final = "apart"
+_STEPS: Final = "steps"
 
 
 class LossSum:
@@ -41,9 +46,20 @@ class LossSum:
         if len(self._losses) >= _FOLD_AT:
             self._fold()
 
-    def restore(self, total: torch.Tensor) -> None:
-        """Go on from the sum that a checkpoint has kept."""
-        self._folded = total
+    def state(self) -> dict[str, object]:
+        """What a checkpoint keeps; the losses stay apart, or their sum would round otherwise."""
+        losses = self._losses
+        apart = torch.stack([each.reshape(()) for each in losses]) if losses else None
+        return {_FOLDED: self._folded, _APART: apart, _STEPS: list(self._steps)}
+
+    def restore(self, kept: Mapping[str, object], device: torch.device) -> None:
+        """Go on from what `state` gave, wherever that is now."""
+        folded, apart, steps = (kept.get(name) for name in (_FOLDED, _APART, _STEPS))
+        if isinstance(folded, torch.Tensor):
+            self._folded = folded.to(device)
+        if isinstance(apart, torch.Tensor) and isinstance(steps, list):
+            self._losses = list(apart.to(device).unbind())
+            self._steps = [*cast("list[int]", steps)]
 
     def peek(self) -> torch.Tensor | None:
         """The sum so far, on the losses' device; None if there was none."""

@@ -1,7 +1,7 @@
 """What a checkpoint keeps of the loop, and where a resumed training goes on with it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 import torch
@@ -84,6 +84,10 @@ class Resumed:
         """Where the generators stood when the epoch began, if it is begun and that is known."""
         return self.checkpoint.epoch_start if self.batches else None
 
+    def with_generators(self, state: RngState) -> "Resumed":
+        """The same place, with the generators further on than the checkpoint says."""
+        return replace(self, checkpoint=replace(self.checkpoint, rng=state))
+
     def restore_generators(self) -> None:
         """Put the generators where they stood when the checkpoint was made."""
         if self.checkpoint.rng is not None:
@@ -145,3 +149,9 @@ def kept_tensor(resumed: Resumed | None, name: str, device: torch.device) -> tor
     """A tensor that the checkpoint keeps of the loop."""
     found = resumed.checkpoint.loop.get(name) if resumed is not None else None
     return found.to(device) if isinstance(found, torch.Tensor) else None
+
+
+def kept_mapping(resumed: Resumed | None, name: str) -> Mapping[str, object]:
+    """A dictionary that the checkpoint keeps of the loop; an empty one where it has none."""
+    found = resumed.checkpoint.loop.get(name) if resumed is not None else None
+    return cast("Mapping[str, object]", found) if isinstance(found, dict) else {}

@@ -39,8 +39,9 @@ from runtime._destinations import choose_sinks
 from runtime._device import Snapshots
 from runtime._ending import Ending, conclude, report_account
 from runtime._identity import Identity, Resume, identify, record_end
-from runtime._monitors_run import Monitored
+from runtime._preemption import closing_budget
 from runtime._ranks import meet
+from runtime._run_signals import Signalled
 
 if TYPE_CHECKING:
     from bus import ReportTo, Sink, SinkContext
@@ -59,7 +60,7 @@ class _Plan:
     sinks: "list[Sink]"
 
 
-class Run(Monitored):
+class Run(Signalled):
     """One training run: its events, its journal, and the decisions about it.
 
     Use it as a context manager, or call `close`; an open run is closed at exit. Methods that
@@ -351,7 +352,8 @@ class Run(Monitored):
             outcome: How it ended; by default what can be seen: failed with `error`, stopped if a
                 `Stop` took effect, otherwise finished.
             error: The exception that ended it.
-            timeout: Seconds for everything together; `close_timeout` by default.
+            timeout: Seconds for everything together; `close_timeout` by default. A preemption's
+                deadline may leave less.
 
         Returns:
             How closing went, or None if it was closed already.
@@ -364,8 +366,8 @@ class Run(Monitored):
         if outcome not in (None, *get_args(Outcome)):
             raise ValueError(f"outcome={outcome!r} must be one of {', '.join(get_args(Outcome))}")
         seconds = self._close_timeout if timeout is None else timeout
-        with deferred_interrupt(self._bus.hurry):
-            return self._close(outcome, error, seconds)
+        with self.last_signals(), deferred_interrupt(self._bus.hurry):
+            return self._close(outcome, error, closing_budget(self.control.preemption, seconds))
 
     def _close(
         self, outcome: Outcome | None, error: BaseException | None, seconds: float

@@ -15,12 +15,15 @@ from runtime._callback_handler import DEFAULT_CALLBACKS, CallbackHandler
 from runtime._callbacks import TrainerCallback
 from runtime._checkpoint_contents import LoadedCheckpoint
 from runtime._checkpoint_run import run_of
+from runtime._checkpoints import PATIENCE
 from runtime._destinations import choose_sinks
 from runtime._metrics import error_text
 from runtime._optimizer_checks import checked_pair
 from runtime._outputs import TrainOutput
+from runtime._preemption import Preempted, closing_budget
 from runtime._process_group import ProcessGroup
 from runtime._progress_callbacks import PrinterCallback, ProgressCallback
+from runtime._requeue import request_requeue
 from runtime._run import Run
 from runtime._schedules import Scheduler
 from runtime._seeds import set_seed
@@ -169,6 +172,8 @@ class Trainer(Training):
             ValueError: There is no such checkpoint, or the data and the arguments do not say when
                 to end.
             CheckpointError: The checkpoint is damaged; the message names the file.
+            Preempted: SIGTERM, SIGUSR1 or a request for it; a `SystemExit`, so that the process
+                ends. What could be saved is, and the trainer's own run is closed.
         """
         if self.is_in_train:
             raise RuntimeError(
@@ -178,6 +183,7 @@ class Trainer(Training):
         self._gather("train")
         self.is_in_train = True
         self._ignore_keys = ignore_keys_for_eval
+        catches_already = self._run.catches_signals
         try:
             if self.model_init is not None:
                 set_seed(self.args.seed)
@@ -185,13 +191,23 @@ class Trainer(Training):
             checkpoint = self.find_checkpoint(resume_from_checkpoint)
             self._train_batch_size = self._found_batch_size(checkpoint)
             self._begin_run(checkpoint)
+            self._run.catch_signals(grace_seconds=self.args.grace_seconds)
             self.begin_pushes()
             output = self._train_until_it_fits(checkpoint)
+        except Preempted as leaving:
+            self._leave(leaving)
+            raise
         except BaseException as error:
+            instead = self.preempted_by(error) if isinstance(error, Exception) else None
+            if instead is not None:
+                self._leave(instead)
+                raise instead from error
             self._fail(error)
             raise
         finally:
             self.is_in_train = False
+            if not catches_already:
+                self._run.release_signals()
             if self._feed is not None:
                 self._feed.close()  # or its workers would live on
         if isinstance(self._run, TrainerRun):
@@ -249,17 +265,31 @@ class Trainer(Training):
 
     def _fail(self, error: BaseException) -> None:
         """Training ends with an exception: tell the callbacks and the journal."""
-        try:
-            # No flag matters any more, so this hook gives none back.
-            self.callback_handler.on_exception(self.args, self.state, self.control, exception=error)
-        except Exception:  # the first exception is the one to hear of
-            log.exception("a callback failed while it was told of an exception")
+        self._tell_exception(error)
         if self._rank_states is not None:
             self._rank_states.give_up()
         self.finish_pushes(self._run.close_timeout)
         self._checkpoints.wait(self._run.close_timeout)
         if self._owns_run:
             self._run.close(error=error)
+
+    def _leave(self, leaving: Preempted) -> None:
+        """Training ends because the machine is wanted: finish within what the deadline leaves."""
+        request, patience = leaving.request, self._run.close_timeout
+        self._tell_exception(leaving)
+        self.wait_for_checkpoint(request, closing_budget(request, PATIENCE))
+        self.finish_pushes(closing_budget(request, patience))
+        if self._owns_run:
+            self._run.close(error=leaving)
+        if self.args.requeue:
+            request_requeue(closing_budget(request, patience))
+
+    def _tell_exception(self, error: BaseException) -> None:
+        try:
+            # No flag matters any more, so this hook gives none back.
+            self.callback_handler.on_exception(self.args, self.state, self.control, exception=error)
+        except Exception:  # the first exception is the one to hear of
+            log.exception("a callback failed while it was told of an exception")
 
     def _forget_uploaded(self) -> None:
         """Delete what rotation has left to a sink that read it, now that all have ended."""

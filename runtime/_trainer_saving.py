@@ -148,7 +148,7 @@ class Saving(Logging, Loading):
 
     def _own_state(self) -> RankState:
         """What this process keeps for itself, where several train."""
-        own: dict[str, object] = {LOSSES: self._losses.peek()}
+        own: dict[str, object] = {LOSSES: self._losses.state()}
         if self._feed is not None:
             own[DATA] = self._feed.state_dict()
         kept = copy_tree("loop", own, lambda _, tensor: tensor.clone())
@@ -191,7 +191,7 @@ class Saving(Logging, Loading):
         """What Transformers has no file for."""
         kept: dict[str, object] = {
             LAST_LOGGED: self._last_logged,
-            LOSSES: self._losses.peek(),
+            LOSSES: self._losses.state(),
             GRAD_NORM: self._grad_norm,
             LEARNING_RATE: self._learning_rate,
         }

@@ -23,6 +23,7 @@ from runtime._resume import (
     LEARNING_RATE,
     LOSSES,
     Resumed,
+    kept_mapping,
     kept_number,
     kept_tensor,
     place,
@@ -31,10 +32,9 @@ from runtime._schedules import Scheduler
 from runtime._signatures import can_return_loss, find_labels
 from runtime._state import TrainerState
 from runtime._token_count import TokenCount, Which
-from runtime._trainer_evaluation import Evaluation
 from runtime._trainer_given import checked_model
-from runtime._trainer_hub import Hub
 from runtime._trainer_metrics import MetricFiles
+from runtime._trainer_preemption import Preemption
 from runtime._trainer_saving import read_state
 from runtime._trainer_setup import (
     accepts_loss_arguments,
@@ -47,7 +47,7 @@ from runtime._training_plan import TrainingPlan, plan_training
 log = logging.getLogger("runtime")
 
 
-class Training(Evaluation, Hub, MetricFiles):
+class Training(Preemption, MetricFiles):
     """The methods that prepare a training and run its loop."""
 
     _given_optimizers: tuple[torch.optim.Optimizer | None, Scheduler | None]
@@ -110,15 +110,17 @@ class Training(Evaluation, Hub, MetricFiles):
     def _start_counting(self, resumed: Resumed | None) -> None:
         """Begin the sums of losses, operations and tokens, or go on with a checkpoint's."""
         state, filtered = self.state, self.args.logging_nan_inf_filter
+        self.note_resumed(resumed)
         self._losses = LossSum(filtered=filtered)
         self._total = LossSum(filtered=False)
         logged = kept_number(resumed, LAST_LOGGED)
         self._last_logged = state.global_step if logged is None else int(logged)
         self._grad_norm = kept_tensor(resumed, GRAD_NORM, self.device)
         self._learning_rate = kept_number(resumed, LEARNING_RATE)
-        self._carried = kept_tensor(resumed, LOSSES, self.device)
-        if self._carried is not None:
-            self._losses.restore(self._carried)
+        carried = LossSum(filtered=filtered)
+        for each in (self._losses, carried):  # of which one is summed now
+            each.restore(kept_mapping(resumed, LOSSES), self.device)
+        self._carried = carried.peek()
         self._flos, self._flos_before = 0.0, state.total_flos
         self._tokens = TokenCount(
             cast("Which", self.args.include_num_input_tokens_seen),

@@ -167,7 +167,8 @@ def test_upstreams_callback_and_ours(tmp_path):
     assert len(same) > 90
     assert {key: our[key] for key in same} == {key: their[key] for key in same}
     assert our.keys() - their.keys() == {
-        *("asynchronous_checkpoints", "raise_from_callbacks", "model/num_parameters", "hub_token")
+        *("asynchronous_checkpoints", "raise_from_callbacks", "model/num_parameters", "hub_token"),
+        *("grace_seconds", "requeue"),
     }
 
 

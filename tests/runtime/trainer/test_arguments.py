@@ -19,7 +19,12 @@ from hypothesis import strategies as st
 from runtime import IntervalStrategy, SaveStrategy, SchedulerType, TrainingArguments
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "arguments.json").read_text())
-OURS = {"raise_from_callbacks": True, "asynchronous_checkpoints": True}
+OURS = {
+    "raise_from_callbacks": True,
+    "asynchronous_checkpoints": True,
+    "grace_seconds": None,
+    "requeue": True,
+}
 MENDED = {"restore_callback_states_from_checkpoint"}
 LAUNCHED = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
