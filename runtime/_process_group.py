@@ -164,11 +164,12 @@ def _make_group(backend: str, world: World, timeout: timedelta) -> None:
     """Make the process group, on a part of the launcher's store that no other has used.
 
     A group made anew would otherwise read the addresses that the one before left there, and wait
-    for them.
+    for them; torchrun keeps its store when it restarts its workers.
     """
     if not _launcher:
         _launcher.append(next(iter(_torch.rendezvous("env://", timeout=timeout)))[0])
-    store = _torch.PrefixStore(f"hotloop/group{next(_groups)}", _launcher[0])
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = _torch.PrefixStore(f"hotloop/{restarts}/group{next(_groups)}", _launcher[0])
     dist.init_process_group(
         backend, store=store, rank=world.rank, world_size=world.size, timeout=timeout
     )
