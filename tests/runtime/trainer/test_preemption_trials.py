@@ -1,10 +1,20 @@
 """However often a training is preempted, it ends as one that was not, and in the same run."""
 
+import json
 import os
+import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from bus import RunInfo
+from tests.runtime.trainer import rank_preemption
 from tests.runtime.trainer.preemption_trials import run_preemptions
+from tests.runtime.trainer.resume_parts import differences
+
+ROOT = Path(__file__).resolve().parents[3]
 
 PREEMPTIONS = 6 * int(os.environ.get("HOTLOOP_SOAK", "1"))
 
@@ -13,3 +23,27 @@ PREEMPTIONS = 6 * int(os.environ.get("HOTLOOP_SOAK", "1"))
 def test_signals():
     """At random moments, inside evaluations, saves and compilations too, some several times."""
     assert run_preemptions(PREEMPTIONS, seed=int.from_bytes(os.urandom(3), "big")) == []
+
+
+@pytest.mark.slow
+def test_one_of_two_ranks(tmp_path):
+    """All leave at one step with a whole checkpoint; the workers that torchrun starts go on."""
+    step = random.randrange(2, 100)  # noqa: S311 - no secret
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", "--max-restarts", "1"]
+    done = subprocess.run(  # noqa: S603 - our own script
+        [*command, rank_preemption.__file__, str(tmp_path), str(step)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, (step, done.stdout)
+    whole, broken = (
+        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("whole", "broken")
+    )
+    assert differences(whole, broken) == [], step
+    (run,) = (tmp_path / "broken" / "runs").iterdir()
+    outcomes = [each.outcome for each in RunInfo.load(run).attempts]
+    assert outcomes == ["preempted", "finished"], step
