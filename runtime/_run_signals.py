@@ -130,7 +130,9 @@ class _Asking:
         known = "no deadline is known" if grace is None else f"{grace:g} s to the deadline"
         request = Preempt(by=number.name, reason=known, deadline=deadline, signal=number.name)
         if self._run.closed:
-            self._bus.hurry()
+            # torchrun sends one to all ranks as soon as the first of those that leave is gone.
+            if self._bus.control.preemption is None:
+                self._bus.hurry()
             return
         handle = self._bus.control.request(request)
         self._asked[number] = (handle, time.monotonic())
