@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from sinks.testing import self_signed
-from tests.servers import azureml, clearml, comet, dagshub, mlflow, neptune, wandb
+from tests.servers import azureml, clearml, comet, dagshub, neptune, wandb
+from tests.servers._tracker import TrackerServer
 from tests.vendors.clearml_server import token
 
-StandIn = wandb.StandIn | comet.StandIn | neptune.StandIn | clearml.StandIn | mlflow.StandIn
-Served = tuple[StandIn, dict[str, str]]
+Served = tuple[TrackerServer, dict[str, str]]
 """A server that serves, and the variables that name it and its keys."""
 JOB = "cool_plum_1"
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -69,12 +69,10 @@ def _dagshub(_folder: Path) -> Generator[Served, None, None]:
 @contextmanager
 def _azure_ml(folder: Path) -> Generator[Served, None, None]:
     """A workspace, which its client wants behind TLS, and the environment of a job there."""
-    server = azureml.StandIn()
-    certificate = str(self_signed(folder))
-    server.secure(certificate)
-    good = azureml.token(3600)
-    server.tokens = {good}
-    with server:
+    certificate = self_signed(folder)
+    with azureml.StandIn(certificate=certificate) as server:
+        good = azureml.token(3600)
+        server.tokens = {good}
         given = {
             "MLFLOW_TRACKING_URI": server.tracking_uri.replace("https://", "azureml://"),
             "MLFLOW_TRACKING_TOKEN": good,
@@ -83,8 +81,8 @@ def _azure_ml(folder: Path) -> Generator[Served, None, None]:
             "MLFLOW_EXPERIMENT_ID": server.add_job(JOB),
             "AZUREML_RUN_ID": JOB,
             "AZUREML_CURRENT_CLOUD": "AzureCloud",
-            "REQUESTS_CA_BUNDLE": certificate,
-            "SSL_CERT_FILE": certificate,
+            "REQUESTS_CA_BUNDLE": str(certificate),
+            "SSL_CERT_FILE": str(certificate),
             **QUIET,
         }
         yield server, given

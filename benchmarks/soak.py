@@ -30,7 +30,8 @@ from tests.runtime.trainer.training_kills import run_kill_trials as run_training
 from tests.sinks.kill_trials import Trials, Victim, run_kill_trials
 from tests.sinks.tracker_kills import TRACKERS, run_tracker_kills
 from tests.vendors.mlflow_kills import destination
-from tests.vendors.mlflow_server import RealServer, find_python
+from tests.vendors.mlflow_server import RealServer
+from tests.vendors.programs import find_python
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "benchmarks" / "results" / "soak.md"
@@ -115,7 +116,7 @@ def delivery_kills(count: int, seed: int, victim: Victim) -> Row:
 def mlflow_kills(count: int, seed: int) -> list[Row]:
     """The same with resumes, against one MLflow server that lives through all of it."""
     what = "SIGKILL of the {} while delivering to a real MLflow server, resumed"
-    python = find_python()
+    python = find_python("MLFLOW", "mlflow")
     if not count or python is None:
         why = "not run: HOTLOOP_MLFLOW_PYTHON names no interpreter with mlflow"
         return [(what.format("trainer or the delivery"), why if count else "none asked for", [])]

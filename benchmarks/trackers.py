@@ -20,7 +20,7 @@ from pathlib import Path
 
 from _facts import describe, load
 from _report import microseconds, table, write
-from _trackers_servers import SERVERS, StandIn
+from _trackers_servers import SERVERS
 
 CASE = Path(__file__).with_name("_trackers_case.py")
 PACKAGES = {"comet": "comet_ml", "azure_ml": "azureml-mlflow"}
@@ -70,29 +70,13 @@ class Cost:
     others: float
 
 
-class Counted:
-    """A stand-in's answers, counted."""
-
-    def __init__(self, server: StandIn) -> None:
-        self.requests = self.bytes = 0
-        self._answer = server.answer
-        server.answer = self._count
-
-    def _count(self, method: str, target: str, headers: object, content: bytes) -> object:
-        self.requests += 1
-        self.bytes += len(content)
-        return self._answer(method, target, headers, content)
-
-
 def measure(service: str, who: str, steps: int, seconds: float) -> Cost | None:
     """Let one of them log, in a process and a home of its own; None if that does not end."""
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
         SERVERS[service](Path(folder)) as (server, given),
-    ):
-        counted = Counted(server)
-        with subprocess.Popen(  # noqa: S603 - our own words
+        subprocess.Popen(  # noqa: S603 - our own words
             # Without -P this folder's names would hide the packages of those names.
             [sys.executable, "-P", str(CASE), service, who, str(steps), str(seconds), folder],
             cwd=folder,
@@ -101,16 +85,18 @@ def measure(service: str, who: str, steps: int, seconds: float) -> Cost | None:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-        ) as process:
-            try:
-                output, errors = process.communicate(timeout=seconds + PATIENCE)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)  # with what it has started
-                return None
+        ) as process,
+    ):
+        try:
+            output, errors = process.communicate(timeout=seconds + PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with what it has started
+            return None
     if process.returncode:
         sys.exit(f"{service}, {who}:\n{output}\n{errors}")
     told = json.loads(next(line for line in output.splitlines() if line.startswith('{"log"')))
-    return Cost(requests=counted.requests, bytes=counted.bytes, **told)
+    size = sum(int(each.get("content-length", "0")) for each in server.headers)
+    return Cost(requests=len(server.requests), bytes=size, **told)
 
 
 def row(service: str, who: str, costs: list[Cost], points: int) -> list[str]:

@@ -4,7 +4,6 @@ Parsing is httpx's, which follows the browsers: hosts come out in lower case and
 and queries quoted, a scheme's usual port left out.
 """
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -12,6 +11,7 @@ from typing import Final, TypeAlias
 import httpx
 
 from bus import MisconfiguredError
+from sinks._authorization import basic
 
 Parameters: TypeAlias = Mapping[str, str | int | float | bool | Sequence[str | int | float] | None]
 
@@ -83,8 +83,7 @@ def parsed(address: str, params: Parameters | None = None) -> tuple[Address, dic
         raise MisconfiguredError("this is no http or https address", fix="check the address")
     if not url.userinfo:
         return _taken_apart(url), {}
-    basic = b64encode(f"{url.username}:{url.password}".encode()).decode()
-    return _taken_apart(url), {"authorization": f"Basic {basic}"}
+    return _taken_apart(url), basic(url.username, url.password)
 
 
 def _taken_apart(url: httpx.URL) -> Address:

@@ -5,10 +5,7 @@ A job is given a token and renews it at the workspace, as azureml-mlflow does (r
 a job stays as it is.
 """
 
-import base64
-import binascii
 import importlib
-import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +21,7 @@ from sinks._azureml_settings import CLOUDS, AzureMLSettings
 from sinks._bodies import in_thread
 from sinks._http import HttpClient, HttpSink
 from sinks._requests import RequestOptions, UploadOptions
+from sinks._web_token import expiry
 
 _LEFT: Final = 95.0
 """Seconds that a token must be good for, as azureml-mlflow wants it."""
@@ -139,15 +137,3 @@ class WorkspaceClient(HttpClient):
             words = " ".join(str(error).split())[:500]
             raise UnavailableError(f"azure-identity: {words}") from error
         return str(found.token), float(found.expires_on)
-
-
-def expiry(token: str) -> float | None:
-    """When a JSON Web Token ends (RFC 7519, `exp`), in Unix seconds; None if it does not say."""
-    parts = token.split(".")
-    if len(parts) != 3:
-        return None
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        return float(claims["exp"])
-    except (binascii.Error, ValueError, KeyError, TypeError):
-        return None

@@ -12,10 +12,10 @@ from typing import ClassVar, Final
 from urllib.parse import quote
 
 from anyio import to_thread
-from pydantic import JsonValue
 
 from bus import MisconfiguredError, RejectedError, UnavailableError
 from sinks._http import HttpClient
+from sinks._json_answers import inside
 from sinks._mlflow_artifacts import Artifacts
 from sinks._mlflow_server import MlflowServer, RemoteRun
 
@@ -79,10 +79,10 @@ class WorkspaceFiles(Artifacts):
             return self._known[path]
         answer = await self._blobs.post(self._metadata, json={"paths": [{"path": path}]})
         found = answer.json()
-        refused = _inside(found, "errors", path)
+        refused = inside(found, "errors").get(path)
         if refused is not None:
             raise RejectedError(f"Azure ML refuses {path}: {refused}")
-        address = _inside(found, "artifactContentInformation", path, "contentUri")
+        address = inside(found, "artifactContentInformation", path).get("contentUri")
         if not isinstance(address, str):
             raise UnavailableError("the workspace's answer holds no address")
         self._known = {path: address}
@@ -134,9 +134,3 @@ class WorkspaceFiles(Artifacts):
         except MisconfiguredError as error:
             self._known.clear()
             raise RejectedError(f"the storage does not take {place}: {error}") from error
-
-
-def _inside(value: JsonValue, *keys: str) -> JsonValue:
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value

@@ -5,11 +5,9 @@ warning and never holds up the metrics behind it. What the server does not answe
 with the batch.
 """
 
-import contextlib
 import hashlib
 import logging
 import mimetypes
-import os
 import zipfile
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
@@ -20,11 +18,12 @@ import orjson
 from anyio import to_thread
 from pydantic import JsonValue
 
-from bus import FolderHold, RejectedError
+from bus import RejectedError
 from sinks._answers import Answer
 from sinks._clearml_plan import Upload
 from sinks._clearml_server import ClearmlServer, RemoteTask
 from sinks._clearml_values import safe_path
+from sinks._held_files import HeldFiles, files_in
 from sinks._http import HttpClient
 
 log = logging.getLogger("sinks")
@@ -68,7 +67,7 @@ class Files:
         self._host = host
         self._packing = packing
         self._edit = edit
-        self._held: FolderHold | None = None
+        self._held = HeldFiles()
         self._packed = False
         self._told = False
 
@@ -85,7 +84,8 @@ class Files:
             self._tell_once(f"files are not uploaded: {self._host} is no ClearML file server")
             return None
         source = Path(upload.source)
-        self._hold(source)
+        if self._held.hold(source):
+            self._forget_archive()
         model = None
         try:
             model = await self._store(upload, source)
@@ -112,9 +112,10 @@ class Files:
 
     def release(self) -> None:
         """Let go of the folder that is being uploaded, and of its archive."""
-        if self._held is not None:
-            self._held.release()
-            self._held = None
+        self._held.release()
+        self._forget_archive()
+
+    def _forget_archive(self) -> None:
         self._packed = False
         self._packing.unlink(missing_ok=True)
 
@@ -122,14 +123,6 @@ class Files:
         if not self._told:
             log.warning("%s; everything else goes to ClearML", what)
         self._told = True
-
-    def _hold(self, source: Path) -> None:
-        """Keep a folder from rotation until it is stored, however often that is tried."""
-        if self._held is not None and self._held.path == source:
-            return
-        self.release()
-        with contextlib.suppress(OSError):  # a file, or nothing
-            self._held = FolderHold(source)
 
     async def _store(self, upload: Upload, source: Path) -> tuple[str, str] | None:
         folder = await to_thread.run_sync(source.is_dir, abandon_on_cancel=True)
@@ -206,15 +199,11 @@ def _pack(source: Path, target: Path) -> None:
     """Make an archive of a folder; not compressed, since weights hardly shrink."""
     target.unlink(missing_ok=True)  # a thread that was abandoned may still write to it
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for folder, folders, names in os.walk(source):
-            folders.sort()
-            for name in sorted(names):
-                path = Path(folder, name)
-                if path.is_file():
-                    info = zipfile.ZipInfo(path.relative_to(source).as_posix(), _EPOCH)
-                    with path.open("rb") as file, archive.open(info, "w", force_zip64=True) as into:
-                        while piece := file.read(1 << 20):
-                            into.write(piece)
+        for each in files_in(source):
+            info = zipfile.ZipInfo(each.inner, _EPOCH)
+            with each.path.open("rb") as file, archive.open(info, "w", force_zip64=True) as into:
+                while piece := file.read(1 << 20):
+                    into.write(piece)
 
 
 def _looked_at(path: Path) -> tuple[int, str, int]:

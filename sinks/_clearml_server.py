@@ -5,19 +5,20 @@ Every call may be repeated: what it makes it looks for first, or the server repl
 
 import logging
 import re
-from base64 import b64encode
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from socket import gethostname
-from typing import Final, cast
+from typing import Final
 
 from pydantic import JsonValue, SecretStr
 
-from bus import MisconfiguredError, RejectedError, UnavailableError
+from bus import MisconfiguredError, RejectedError
 from sinks._answers import Answer
+from sinks._authorization import basic, bearer, secret
 from sinks._clearml_settings import ClearmlSettings
 from sinks._clearml_values import Item
 from sinks._http import HttpClient
+from sinks._json_answers import items, mapping, text
 
 log = logging.getLogger("sinks")
 
@@ -56,22 +57,17 @@ class ClearmlServer:
 
     def headers(self) -> dict[str, str]:
         """Headers that authenticate, once there is a token."""
-        if self._token is None:
-            return {}
-        return {"authorization": f"Bearer {self._token.get_secret_value()}"}
+        return bearer(secret(self._token))
 
     async def login(self) -> None:
         """Get a token for the keys, or a newer one for the token of the settings."""
-        given = self._settings.auth_token
-        if given is not None:
-            authorization = f"Bearer {given.get_secret_value()}"
+        settings = self._settings
+        if settings.auth_token is not None:
+            headers = bearer(secret(settings.auth_token))
         else:
-            keys = (self._settings.api_access_key, self._settings.api_secret_key)
-            pair = ":".join("" if key is None else key.get_secret_value() for key in keys)
-            authorization = f"Basic {b64encode(pair.encode()).decode()}"
-        url = f"{self._settings.api_host}/auth.login"
-        answer = await self._http.post(url, json={}, headers={"authorization": authorization})
-        self._token = SecretStr(_text(_data(answer.json()), "token"))
+            headers = basic(secret(settings.api_access_key), secret(settings.api_secret_key))
+        answer = await self._http.post(f"{settings.api_host}/auth.login", json={}, headers=headers)
+        self._token = SecretStr(text(_data(answer.json()), "token"))
 
     async def authorized(self, send: Callable[[Collection[int]], Awaitable[Answer]]) -> Answer:
         """Send a request; if the token is not valid any more, once more with a new one.
@@ -90,8 +86,8 @@ class ClearmlServer:
     async def find_project(self, name: str) -> str | None:
         """The id of a project, if there is one of that name."""
         body: Item = {"name": f"^{re.escape(name)}$", "only_fields": ["id"], "search_hidden": True}
-        found = _items(await self._call("projects.get_all", body), "projects")
-        return _text(found[0], "id") if found else None
+        found = items(await self._call("projects.get_all", body), "projects")
+        return text(found[0], "id") if found else None
 
     async def project(self, name: str) -> str:
         """The id of a project, which is made if need be."""
@@ -100,7 +96,7 @@ class ClearmlServer:
             return found
         try:
             made = await self._call("projects.create", {"name": name, "description": ""})
-            return _text(made, "id")
+            return text(made, "id")
         except RejectedError as error:  # somebody was faster, or the name is impossible
             found = await self.find_project(name)
             if found is None:
@@ -112,7 +108,7 @@ class ClearmlServer:
         if not project_id:
             return ""
         answer = await self._call("projects.get_by_id", {"project": project_id})
-        return _text(_mapping(answer.get("project")), "name")
+        return text(mapping(answer.get("project")), "name")
 
     async def task(self, task_id: str) -> RemoteTask:
         """A task.
@@ -121,7 +117,7 @@ class ClearmlServer:
             MisconfiguredError: There is none of that id.
         """
         answer = await self._call("tasks.get_all", {"id": [task_id], "only_fields": _shown()})
-        tasks = _items(answer, "tasks")
+        tasks = items(answer, "tasks")
         if not tasks:
             raise MisconfiguredError(
                 f"there is no task {task_id}", fix="begin a new run, or name another task"
@@ -135,7 +131,7 @@ class ClearmlServer:
             "_all_": {"fields": ["comment"], "pattern": re.escape(mark)},
             "only_fields": _shown(),
         }
-        tasks = _items(await self._call("tasks.get_all", body), "tasks")
+        tasks = items(await self._call("tasks.get_all", body), "tasks")
         return _task(tasks[0]) if tasks else None
 
     async def create_task(self, project_id: str, name: str, mark: str) -> RemoteTask:
@@ -150,7 +146,7 @@ class ClearmlServer:
             "comment": f"{settings.comment}\n\n{mark}".strip(),
         }
         made = await self._call("tasks.create", body)
-        return RemoteTask(_text(made, "id"), name, project_id, "created")
+        return RemoteTask(text(made, "id"), name, project_id, "created")
 
     async def change(
         self, task_id: str, to: str, *, reason: str = "", message: str = "", force: bool = False
@@ -191,11 +187,11 @@ class ClearmlServer:
 
     async def model(self, task: RemoteTask, name: str, uri: str, *, package: bool) -> str:
         """The id of the model at this address, which is made if there is none."""
-        found = _items(
+        found = items(
             await self._call("models.get_all", {"uri": [uri], "only_fields": ["id"]}), "models"
         )
         if found:
-            return _text(found[0], "id")
+            return text(found[0], "id")
         body: Item = {
             "uri": uri,
             "name": name,
@@ -208,7 +204,7 @@ class ClearmlServer:
             # By this tag ClearML's client knows that it has to unpack the file.
             "system_tags": ["package"] if package else [],
         }
-        return _text(await self._call("models.create", body), "id")
+        return text(await self._call("models.create", body), "id")
 
     async def delete_model(self, model_id: str) -> None:
         """Delete a model, but not its file; one that is gone is no error."""
@@ -246,31 +242,14 @@ def _shown() -> list[JsonValue]:
 
 
 def _data(answer: JsonValue) -> Mapping[str, JsonValue]:
-    return _mapping(_mapping(answer).get("data"))
-
-
-def _mapping(value: JsonValue) -> Mapping[str, JsonValue]:
-    if not isinstance(value, dict):
-        raise UnavailableError("the answer is none of a ClearML server")
-    return value
-
-
-def _text(values: Mapping[str, JsonValue], key: str) -> str:
-    value = values.get(key)
-    if not isinstance(value, str):
-        raise UnavailableError(f"the answer of the ClearML server lacks {key}")
-    return value
-
-
-def _items(data: Mapping[str, JsonValue], name: str) -> list[Mapping[str, JsonValue]]:
-    return [_mapping(each) for each in cast("list[JsonValue]", data.get(name) or [])]
+    return mapping(mapping(answer).get("data"))
 
 
 def _task(shown: Mapping[str, JsonValue]) -> RemoteTask:
     return RemoteTask(
-        task_id=_text(shown, "id"),
+        task_id=text(shown, "id"),
         name=str(shown.get("name") or ""),
         project_id=str(shown.get("project") or ""),
-        status=_text(shown, "status"),
+        status=text(shown, "status"),
         message=str(shown.get("status_message") or ""),
     )

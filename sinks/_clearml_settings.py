@@ -7,6 +7,7 @@ own client and of Transformers' callback.
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
@@ -19,18 +20,11 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic.fields import FieldInfo
 from pydantic_core import PydanticKnownError
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from sinks._clearml_conf import read_api
-from sinks._http import HttpSettings
+from sinks._service_settings import FALSE, TRUE, ServiceSettings, taken_apart, word
 
 TaskType: TypeAlias = Literal[
     "training",
@@ -47,8 +41,6 @@ TaskType: TypeAlias = Literal[
 ]
 LogModel: TypeAlias = Literal["never", "end", "checkpoints", "all"]
 
-_TRUE: Final = frozenset({"1", "on", "yes", "true"})
-_FALSE: Final = frozenset({"0", "off", "no", "false"})
 _HOSTED: Final = "https://api.clear.ml"
 
 
@@ -56,8 +48,8 @@ def _when(value: object) -> object:
     """CLEARML_LOG_MODEL only knows yes and no."""
     if value is None:
         return None
-    word = str(value).strip().lower()
-    return "checkpoints" if word in _TRUE else "never" if word in _FALSE else word
+    told = word(value)
+    return "checkpoints" if told in TRUE else "never" if told and told in FALSE else told
 
 
 def _tags(value: object) -> object:
@@ -79,31 +71,7 @@ def current_task_id() -> str | None:
     return found if isinstance(found, str) else None
 
 
-class _Elsewhere(PydanticBaseSettingsSource):
-    """What ClearML's own client finds beside the variables that are named like fields."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[object, str, bool]:
-        del field
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, object]:
-        path = os.environ.get("CLEARML_CONFIG_FILE") or "~/clearml.conf"
-        api = read_api(Path(path).expanduser())
-        names = {"api_host": "api_server", "web_host": "web_server", "files_host": "files_server"}
-        found: dict[str, object] = {ours: api[name] for ours, name in names.items() if name in api}
-        known = {name for name, value in self.current_state.items() if value is not None}
-        if not known & {"api_access_key", "api_secret_key", "auth_token"}:
-            keys = {"api_access_key": "access_key", "api_secret_key": "secret_key"}
-            for ours, name in keys.items():
-                if value := api.get(f"credentials.{name}"):
-                    found[ours] = value
-        checked = os.environ.get("CLEARML_API_HOST_VERIFY_CERT") or api.get("verify_certificate")
-        if checked and checked.lower() in _FALSE:
-            found["verify"] = False
-        return found
-
-
-class ClearmlSettings(HttpSettings):
+class ClearmlSettings(ServiceSettings):
     """Settings of the ClearML sink; the variables are `CLEARML_` and the name in capitals."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
@@ -159,22 +127,30 @@ class ClearmlSettings(HttpSettings):
         return self.files_host or _sibling(self.api_host, "files", 8081)
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment, then `clearml.conf`."""
-        del dotenv_settings, file_secret_settings
-        given = init_settings()
-        if given.get("api_access_key") and given.get("api_secret_key"):
+    def _given(cls, arguments: dict[str, object]) -> dict[str, object]:
+        """Two keys switch off a token."""
+        if arguments.get("api_access_key") and arguments.get("api_secret_key"):
             # A token in the environment would win over keys, and so over these arguments.
-            given = {"auth_token": None, **given}
-        first = InitSettingsSource(settings_cls, init_kwargs=given)
-        return first, env_settings, _Elsewhere(settings_cls)
+            return {"auth_token": None, **arguments}
+        return arguments
+
+    @classmethod
+    def _elsewhere(cls, known: Mapping[str, object]) -> dict[str, object]:
+        """What `clearml.conf` says."""
+        path = os.environ.get("CLEARML_CONFIG_FILE") or "~/clearml.conf"
+        api = read_api(Path(path).expanduser())
+        names = {"api_host": "api_server", "web_host": "web_server", "files_host": "files_server"}
+        found: dict[str, object] = {ours: api[name] for ours, name in names.items() if name in api}
+        told = {name for name, value in known.items() if value is not None}
+        if not told & {"api_access_key", "api_secret_key", "auth_token"}:
+            keys = {"api_access_key": "access_key", "api_secret_key": "secret_key"}
+            for ours, name in keys.items():
+                if value := api.get(f"credentials.{name}"):
+                    found[ours] = value
+        checked = os.environ.get("CLEARML_API_HOST_VERIFY_CERT") or api.get("verify_certificate")
+        if checked and checked.lower() in FALSE:
+            found["verify"] = False
+        return found
 
     @field_validator("api_access_key", "api_secret_key")
     @classmethod
@@ -188,10 +164,7 @@ class ClearmlSettings(HttpSettings):
     def _served(cls, host: str | None, info: ValidationInfo) -> str | None:
         if host is None:
             return None
-        try:
-            parts = urlsplit(host.strip())
-        except ValueError:
-            raise ValueError("is no address") from None
+        parts = taken_apart(host.strip())
         storage = info.field_name == "files_host" and parts.scheme  # s3:// and its like
         if (parts.scheme not in ("http", "https") and not storage) or not parts.netloc:
             raise ValueError("must be an http:// or https:// address")

@@ -2,15 +2,15 @@
 
 from typing import Literal, TypeAlias
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from bus import State
+from sinks._memory import SinkMemory
 
 LastFile: TypeAlias = tuple[Literal["model", "artifact"], str, str, int]
 """What it becomes, its name there, where it is, and the iteration it belongs to."""
 
 
-class Memory(BaseModel):
+class Memory(SinkMemory):
     """The sink's state.
 
     Attributes:
@@ -36,7 +36,3 @@ class Memory(BaseModel):
     checkpoint: str = ""
     error: str = ""
     reason: str = ""
-
-    def state(self) -> State:
-        """As the delivery keeps it."""
-        return self.model_dump(mode="json", exclude_defaults=True)

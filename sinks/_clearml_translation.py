@@ -20,6 +20,7 @@ from bus import (
     HistogramLogged,
     MediaLogged,
     MessageLogged,
+    MetricDefined,
     MetricsLogged,
     ParametersLogged,
     Predicted,
@@ -41,36 +42,25 @@ from sinks._clearml_values import (
     Item,
     chart,
     histogram,
-    milliseconds,
     monitor,
     parameters,
 )
-
-WANTED: Final[tuple[type[Event], ...]] = (
-    AlertRaised,
-    ArtifactReady,
-    CheckpointSaved,
-    ConsoleLineLogged,
-    Evaluated,
-    HistogramLogged,
-    MediaLogged,
-    MessageLogged,
-    MetricsLogged,
-    ParametersLogged,
-    Predicted,
-    RunEnded,
-    RunStarted,
-    SummaryLogged,
-    SystemMetricsLogged,
-    TextLogged,
-    TrainEnded,
+from sinks._tracked import (
+    HEADINGS,
+    MODELS,
+    Results,
+    all_but,
+    is_repeated,
+    is_wanted,
+    kind_of,
+    result_name,
 )
+from sinks._values import milliseconds
+
+WANTED: Final = all_but(MetricDefined)
 
 NOT_FINITE: Final = "not finite"
 """The chart that counts values which ClearML cannot store, a line for each series."""
-
-_RESULTS: Final = {"evaluated": "eval", "predicted": "predict", "train_ended": ""}
-_MODELS: Final = frozenset({"checkpoint", "model"})
 
 
 class Translation:
@@ -152,15 +142,10 @@ class Translation:
         event |= {"iter": iteration, "metric": title, "variant": line, "value": value}
         self.plan.point(event)
 
-    def _results(self, record: Record, event: Evaluated | Predicted | TrainEnded) -> None:
+    def _results(self, record: Record, event: Results) -> None:
         """Add the numbers of an evaluation; one that was logged as a metric too is the same."""
-        heading = _RESULTS[event.type]
-        dataset = event.dataset if isinstance(event, Evaluated) else None
         for key, value in event.metrics.items():
-            named = key
-            told = key in SINGLE or key.startswith((f"{heading}/", f"{heading}_"))
-            if heading and not told:
-                named = "/".join(part for part in (heading, dataset, key) if part)
+            named = key if key in SINGLE else result_name(event, key, HEADINGS[event.type])
             self._metric(record, named, value)
 
     def _settings(
@@ -186,16 +171,14 @@ class Translation:
                 self._parameters({key: value}, SUMMARY)
 
     def _file(self, event: CheckpointSaved | ArtifactReady) -> None:
-        kind = event.kind if isinstance(event, ArtifactReady) else "checkpoint"
+        if is_repeated(event, self._memory):
+            return
+        kind = kind_of(event)
         name = event.name if isinstance(event, ArtifactReady) else PurePath(event.path).name
-        model, checkpoint = kind in _MODELS, kind == "checkpoint"
-        if isinstance(event, CheckpointSaved):
-            self._memory.checkpoint = event.path
-        elif checkpoint and event.path == self._memory.checkpoint:
-            return  # a trainer announces its checkpoints as artifacts too
+        model = kind in MODELS
         file: LastFile = ("model" if model else "artifact", name, event.path, event.step or 0)
-        if self._log_model == "all" or (model and self._log_model == "checkpoints"):
-            self.plan.upload(Upload(*file, checkpoint=checkpoint))
+        if is_wanted(event, self._log_model):
+            self.plan.upload(Upload(*file, checkpoint=kind == "checkpoint"))
         elif self._log_model == "end":
             # Of models the last one of a kind, of artifacts each.
             self._memory.last_files[kind if model else f"artifact {name}"] = file

@@ -7,6 +7,9 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from sinks._tracked import ranked
+from sinks._values import flattened, shortened
+
 Item = dict[str, JsonValue]
 
 NO_ITERATION: Final = -(2**31)
@@ -27,11 +30,6 @@ _LONGEST: Final = 32_768
 _CONTROL: Final = dict.fromkeys((*range(32), 127, ord('"'), ord("\\")), "_")
 
 
-def milliseconds(time: float) -> int:
-    """A time of an event, in whole milliseconds since 1970."""
-    return int(time * 1000)
-
-
 def chart(key: str, rank: int = 0) -> tuple[str, str]:
     """The chart and the line in it that a metric is shown as.
 
@@ -43,18 +41,18 @@ def chart(key: str, rank: int = 0) -> tuple[str, str]:
         for prefix in ("eval", "test"):
             if key.startswith(f"{prefix}_") and len(key) > len(prefix) + 1:
                 title, line = prefix, key[len(prefix) + 1 :]
-    return (f"rank{rank}/{title}" if rank else title), line or "_"
+    return ranked(title, rank), line or "_"
 
 
 def monitor(key: str, rank: int = 0) -> tuple[str, str]:
     """The chart for numbers about the machine, as ClearML's own monitor names them."""
     title = ":monitor:gpu" if key.startswith("gpu") else ":monitor:machine"
-    return title, f"rank{rank}/{key}" if rank else key
+    return title, ranked(key, rank)
 
 
 def parameters(values: Mapping[str, JsonValue], section: str) -> Iterator[Item]:
     """Nested settings as `outer/inner`, each with its type, as ClearML's client writes them."""
-    for name, value in _flattened(values):
+    for name, value in flattened(values, "/"):
         item: Item = {"section": section, "name": name or "_", "value": _text(value)}
         if value is not None:
             item["type"] = _kind(value)
@@ -86,27 +84,12 @@ def safe_path(*parts: str) -> str:
     return "/" + "/".join(found)
 
 
-def shortened(text: str) -> str:
-    """A text that the server takes; what was cut off is marked."""
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
-
-
-def _flattened(
-    values: Mapping[str, JsonValue], prefix: str = ""
-) -> Iterator[tuple[str, JsonValue]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flattened(value, f"{prefix}{key}/")
-        else:
-            yield prefix + key, value
-
-
 def _text(value: JsonValue) -> str:
     if value is None:
         return ""
     if isinstance(value, (list, dict)):
-        return shortened(json.dumps(value, ensure_ascii=False))
-    return shortened(str(value))
+        return shortened(json.dumps(value, ensure_ascii=False), _LONGEST)
+    return shortened(str(value), _LONGEST)
 
 
 def _kind(value: JsonValue) -> str:

@@ -4,7 +4,6 @@ A file that cannot be stored is one warning, is counted, and never holds up what
 An asset's id follows from its place in the run, so that an upload which comes again is recognised.
 """
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -12,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from bus import FolderHold, RejectedError
+from bus import RejectedError
 from sinks._bodies import in_thread
 from sinks._comet_answers import AlreadyThereError
 from sinks._comet_parts import PartedAssets, Parting
@@ -21,6 +20,7 @@ from sinks._comet_remote import RemoteExperiment
 from sinks._comet_server import CometServer
 from sinks._comet_state import Memory
 from sinks._comet_values import compact
+from sinks._held_files import HeldFiles
 from sinks._http import HttpClient
 
 log = logging.getLogger("sinks")
@@ -54,7 +54,7 @@ class Assets:
         self._server = server
         self._experiment = experiment
         self._parted = PartedAssets(http, server, experiment, parting)
-        self._held: FolderHold | None = None
+        self._held = HeldFiles()
 
     async def store(self, upload: Upload, memory: Memory, note: Note) -> None:
         """Store a file, every file of a folder, or a text.
@@ -71,33 +71,20 @@ class Assets:
             await self._guarded(upload, upload.target, None, memory)
             return
         source = Path(upload.source)
-        self._hold(source)
-        files = await in_thread(_files, source)
+        files = await self._held.find(source)
         if not files and not upload.may_be_gone:
             _leave_out(memory, f"{source} is gone", "gone before it could be uploaded")
         skip = memory.partly.get(upload.place, 0)
-        for count, (path, inner) in enumerate(files, start=1):
-            if count > skip:
-                # A model's name is its group's; its files are named as they are here.
-                target = source.name if upload.group else upload.target
-                name = f"{target}/{inner}" if inner else target
-                await self._guarded(upload, name, path, memory)
-                await note(upload.place, count)
+        # A model's name is its group's; its files are named as they are here.
+        target = source.name if upload.group else upload.target
+        for count, file in enumerate(files[skip:], start=skip + 1):
+            await self._guarded(upload, file.below(target), file.path, memory)
+            await note(upload.place, count)
         self.release()
 
     def release(self) -> None:
         """Let go of the folder that is being uploaded."""
-        if self._held is not None:
-            self._held.release()
-            self._held = None
-
-    def _hold(self, source: Path) -> None:
-        """Keep a folder from rotation until all of it is stored, however often that is tried."""
-        if self._held is not None and self._held.path == source:
-            return
-        self.release()
-        with contextlib.suppress(OSError):  # a file, or nothing
-            self._held = FolderHold(source)
+        self._held.release()
 
     async def _guarded(self, upload: Upload, name: str, path: Path | None, memory: Memory) -> None:
         """Upload one; what Comet refuses for good, or the disk, is a warning."""
@@ -151,17 +138,3 @@ def _before(boundary: str, upload: Upload) -> bytes:
         "Content-Type: application/octet-stream\r\n\r\n"
     )
     return (metadata + file).encode("utf-8", "replace")
-
-
-def _files(source: Path) -> list[tuple[Path, str]]:
-    """A file, or the files of a folder in a fixed order, with their places inside it."""
-    if source.is_file():
-        return [(source, "")]
-    found: list[tuple[Path, str]] = []
-    for folder, folders, names in os.walk(source):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(folder, name)
-            if path.is_file():
-                found.append((path, path.relative_to(source).as_posix()))
-    return found

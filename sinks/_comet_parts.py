@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from bus import DeliveryError, UnavailableError
+from bus import UnavailableError
 from sinks._bodies import in_thread
 from sinks._comet_plan import Upload
 from sinks._comet_remote import RemoteExperiment
 from sinks._comet_server import CometServer
 from sinks._http import HttpClient
+from sinks._resumed_uploads import gone_on_with
 
 _KINDS: Final = frozenset({"asset", "model-element"})
 _MOST_PARTS: Final = 10_000
@@ -83,28 +84,18 @@ class PartedAssets:
         version = await in_thread(_version, path)
         under_way = self._under_way.get(number)
         if under_way is None or under_way.version != version:
-            under_way = await self._begin(upload, name, number, version)
-        known = len(under_way.tags)
-        try:
+            await self._begin(upload, name, number, version)
+        with gone_on_with(self._under_way, number, name) as under_way:
             await self._go_on(under_way, path)
-        except UnavailableError:
-            raise
-        except DeliveryError as error:
-            del self._under_way[number]
-            if known:  # it may only be too old
-                raise UnavailableError(f"{name} begins again: {error}") from error
-            raise
-        del self._under_way[number]
 
-    async def _begin(self, upload: Upload, name: str, number: str, version: Version) -> _UnderWay:
+    async def _begin(self, upload: Upload, name: str, number: str, version: Version) -> None:
         count = -(-version[0] // self._length(version[0]))
         request_id, urls = await self._server.begin_parts(
             self._experiment, upload, name, number, count
         )
         if len(urls) != count:
             raise UnavailableError(f"places for {len(urls)} of {count} parts")
-        found = self._under_way[number] = _UnderWay(version, request_id, urls)
-        return found
+        self._under_way[number] = _UnderWay(version, request_id, urls)
 
     async def _go_on(self, under_way: _UnderWay, path: Path) -> None:
         size = under_way.version[0]

@@ -106,11 +106,6 @@ class Stretch:
         return [kind for kind, there in zip(KINDS, found, strict=True) if there]
 
 
-def place_of(record: Record) -> str:
-    """What tells a record from every other one of the run."""
-    return f"{record.attempt}.{record.rank}.{record.seq}"
-
-
 def length(records: Sequence[Record], ends: Collection[int] = ()) -> int:
     """How many of the records, from the first on, are a stretch; at least one.
 

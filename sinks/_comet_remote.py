@@ -6,7 +6,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from bus import UnavailableError
+from sinks._json_answers import text
 
 _MEGABYTE: Final = 1 << 20
 _LARGEST: Final = 200
@@ -57,14 +57,11 @@ def remote(key: str, answer: Mapping[str, JsonValue]) -> RemoteExperiment:
     Raises:
         UnavailableError: It is no such answer.
     """
-    run_id = answer.get("runId")
-    if not isinstance(run_id, str):
-        raise UnavailableError("the answer of Comet lacks runId")
     offset = answer.get("lastOffset")
     largest = answer.get("asset_upload_file_size_limit_in_mb")
     return RemoteExperiment(
         key=key,
-        run_id=run_id,
+        run_id=text(answer, "runId"),
         project_id=str(answer.get("project_id") or ""),
         page=f"{answer.get('focusUrl') or ''}{key}",
         offset=offset if isinstance(offset, int) else 0,

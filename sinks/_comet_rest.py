@@ -11,12 +11,12 @@ from urllib.parse import quote, urlencode
 
 from pydantic import JsonValue
 
-from bus import UnavailableError
 from sinks._comet_plan import Item, Upload
 from sinks._comet_rates import Rates
 from sinks._comet_remote import Beat, RemoteExperiment, interval, public
 from sinks._comet_server import CometServer, extension
 from sinks._http import HttpClient
+from sinks._json_answers import text
 
 _HOUR: Final = 3600.0
 _REQUESTS: Final = 15_000
@@ -38,10 +38,7 @@ class RestServer(CometServer):
         del key, existing
         body: Item = {"workspaceName": workspace, "projectName": project or "general"}
         answer = await self._write("create", body)
-        made = answer.get("experimentKey")
-        if not isinstance(made, str):
-            raise UnavailableError("the answer of Comet lacks experimentKey")
-        return public(made, answer.get("link"))
+        return public(text(answer, "experimentKey"), answer.get("link"))
 
     async def get_run(self, key: str) -> RemoteExperiment:
         """Go on with an experiment."""

@@ -20,6 +20,7 @@ from sinks._comet_rates import Rates
 from sinks._comet_remote import Beat, RemoteExperiment, interval, remote
 from sinks._comet_values import compact
 from sinks._http import HttpClient
+from sinks._json_answers import mapping
 
 CLIENT: Final = "3.58.8"
 """The version of Comet's client whose requests these are; Comet may refuse old ones."""
@@ -55,12 +56,12 @@ class CometServer:
     async def version(self) -> str:
         """What the server says it is."""
         answer = await self._http.get(f"{self._clientlib}/isAlive/ver", timeout=10.0)
-        return str(_object(answer.json()).get("version", ""))[:40]
+        return str(mapping(answer.json()).get("version", ""))[:40]
 
     async def account(self) -> str:
         """The account's workspaces, which shows whether the key is good."""
         answer = await self._http.get(f"{self.root}{_REST}workspaces")
-        names = _object(answer.json()).get("workspaceNames")
+        names = mapping(answer.json()).get("workspaceNames")
         return ", ".join(map(str, names)) if isinstance(names, list) else ""
 
     async def add_run(
@@ -112,9 +113,9 @@ class CometServer:
         """Who pressed the stop button since it was asked last; None if nobody did."""
         address = f"{self._clientlib}/rpc/get-pending-rpcs"
         answer = await self._http.get(address, params={"experimentKey": key})
-        calls = _object(answer.json()).get("remoteProcedureCalls")
+        calls = mapping(answer.json()).get("remoteProcedureCalls")
         for call in calls if isinstance(calls, list) else []:
-            found = _object(call)
+            found = mapping(call)
             if found.get("functionName") == "stop" and found.get("cometDefined") is True:
                 return str(found.get("userName") or "somebody")
         return None
@@ -257,7 +258,7 @@ class CometServer:
     async def _read(self, call: str, key: str) -> Mapping[str, JsonValue]:
         await self.rates.room("else")
         answer = await self._http.get(f"{self.root}{_REST}{call}", params={"experimentKey": key})
-        return _object(answer.json())
+        return mapping(answer.json())
 
     async def _write(self, call: str, body: Item) -> Mapping[str, JsonValue]:
         return await self._post(f"{self.root}{_WRITE}{call}", body, kind="else")
@@ -275,7 +276,7 @@ class CometServer:
             await self.rates.room(kind)
         headers = {"content-type": "application/json;charset=utf-8"}
         answer = await self._http.post(url, content=to_json(body), headers=headers, gzip=gzip)
-        return _object(answer.json())
+        return mapping(answer.json())
 
 
 def extension(upload: Upload, name: str) -> dict[str, str]:
@@ -288,9 +289,3 @@ def extension(upload: Upload, name: str) -> dict[str, str]:
 def _now() -> int:
     """The time of a request that no event is behind, in milliseconds since 1970."""
     return int(time.time() * 1000)
-
-
-def _object(value: JsonValue) -> Mapping[str, JsonValue]:
-    if not isinstance(value, dict):
-        raise UnavailableError("the answer is none of Comet's")
-    return value

@@ -7,7 +7,6 @@ and of Transformers' callback.
 
 import base64
 import binascii
-import configparser
 import json
 import os
 import re
@@ -17,16 +16,10 @@ from typing import Annotated, ClassVar, Final, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import SettingsConfigDict
 
 from bus import SwitchedOffError
-from sinks._http import HttpSettings
+from sinks._service_settings import FALSE, TRUE, Names, ServiceSettings, read_ini, word
 
 Mode: TypeAlias = Literal["get_or_create", "get", "create", "offline"]
 LogAssets: TypeAlias = Literal["never", "end", "checkpoints", "all"]
@@ -37,30 +30,23 @@ _DRIVE: Final = Path("/content/drive/MyDrive")
 """Where Comet's client looks for its file in a Colab notebook."""
 _OTHER: Final = "COMET_LOG_OTHER_"
 _EXPERIMENT: Final = re.compile(r"[0-9A-Za-z]{32,50}")
-_TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
-_FALSE: Final = frozenset({"0", "false", "f", "no", "n", "off", ""})
+_TRUE: Final = TRUE | {"t", "y"}
+_FALSE: Final = FALSE | {"f", "n"}
 _DISABLED: Final = "disabled"
 
 
 def _mode(value: object) -> object:
     """Transformers before version 5 also knew `online`, `offline` and `disabled`."""
-    word = str(value).strip().lower()
-    if word == _DISABLED:
+    told = word(value)
+    if told == _DISABLED:
         raise SwitchedOffError("COMET_MODE is disabled")
-    return "get_or_create" if word == "online" else word
+    return "get_or_create" if told == "online" else told
 
 
 def _when(value: object) -> object:
     """COMET_LOG_ASSETS only knows yes, which means at the end, and no."""
-    word = str(value).strip().lower()
-    return "end" if word in _TRUE else "never" if word in _FALSE else word
-
-
-def _words(value: object) -> object:
-    """COMET_START_EXPERIMENT_TAGS is a list with commas."""
-    if not isinstance(value, str):
-        return value
-    return tuple(word for each in value.split(",") if (word := each.strip()))
+    told = word(value)
+    return "end" if told in _TRUE else "never" if told in _FALSE else told
 
 
 def address_in(api_key: str) -> str | None:
@@ -104,41 +90,11 @@ def _read_env(path: Path) -> dict[str, str]:
 
 def _read_config(path: Path) -> dict[str, str]:
     """The options of an INI file; `api_key` of the section `comet` is COMET_API_KEY."""
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read(path, encoding="utf-8")
-    except (OSError, UnicodeDecodeError, configparser.Error):
-        return {}
     return {
-        f"{section}_{option}".upper(): parser[section][option].strip().strip("'\"")
-        for section in parser.sections()
-        for option in parser[section]
+        f"{section}_{option}".upper(): value.strip().strip("'\"")
+        for section, options in read_ini(path).items()
+        for option, value in options.items()
     }
-
-
-class _Elsewhere(PydanticBaseSettingsSource):
-    """What Comet's client finds beside the variables that are named like fields."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[object, str, bool]:
-        del field
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, object]:
-        known: dict[str, str] = {}
-        for each in (dict(os.environ), *files()):
-            known = {**each, **known}
-        found: dict[str, object] = {}
-        for field, info in self.settings_cls.model_fields.items():
-            alias = info.validation_alias
-            name = alias if isinstance(alias, str) else f"COMET_{field.upper()}"
-            value = known.get(name) or (known.get("COMET_START_MODE") if field == "mode" else None)
-            if value:
-                found[name if isinstance(alias, str) else field] = value
-        if others := _others(known):
-            found["others"] = others
-        if known.get("COMET_INTERNAL_CHECK_TLS_CERTIFICATE", "").lower() in _FALSE - {""}:
-            found["verify"] = False
-        return found
 
 
 def _others(known: Mapping[str, str]) -> dict[str, str]:
@@ -149,7 +105,7 @@ def _others(known: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-class CometSettings(HttpSettings):
+class CometSettings(ServiceSettings):
     """Settings of the Comet sink; the variables are `COMET_` and the name in capitals."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
@@ -183,7 +139,7 @@ class CometSettings(HttpSettings):
         validation_alias="COMET_START_EXPERIMENT_NAME",
         description="Name there; the run's own by default.",
     )
-    experiment_tags: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = Field(
+    experiment_tags: Names = Field(
         default=(),
         validation_alias="COMET_START_EXPERIMENT_TAGS",
         description="Tags, with commas between them.",
@@ -238,17 +194,24 @@ class CometSettings(HttpSettings):
         return f"{parts.scheme}://{parts.netloc}"
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment, then what Comet's own client would find."""
-        del dotenv_settings, file_secret_settings
-        return init_settings, env_settings, _Elsewhere(settings_cls)
+    def _elsewhere(cls, known: Mapping[str, object]) -> dict[str, object]:
+        """What stands in Comet's files, and variables that are not named like fields."""
+        del known
+        told: dict[str, str] = {}
+        for each in (dict(os.environ), *files()):
+            told = {**each, **told}
+        found: dict[str, object] = {}
+        for field, info in cls.model_fields.items():
+            alias = info.validation_alias
+            name = alias if isinstance(alias, str) else f"COMET_{field.upper()}"
+            value = told.get(name) or (told.get("COMET_START_MODE") if field == "mode" else None)
+            if value:
+                found[name if isinstance(alias, str) else field] = value
+        if others := _others(told):
+            found["others"] = others
+        if told.get("COMET_INTERNAL_CHECK_TLS_CERTIFICATE", "").lower() in _FALSE - {""}:
+            found["verify"] = False
+        return found
 
     @field_validator("url_override")
     @classmethod

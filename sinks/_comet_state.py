@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from bus import State
+from sinks._memory import SinkMemory
 
 
 class File(NamedTuple):
@@ -23,7 +23,7 @@ class File(NamedTuple):
     step: int | None = None
 
 
-class Memory(BaseModel):
+class Memory(SinkMemory):
     """The sink's state.
 
     Attributes:
@@ -60,10 +60,6 @@ class Memory(BaseModel):
     counts: dict[str, int] = Field(default_factory=dict[str, int])
     left_out: dict[str, int] = Field(default_factory=dict[str, int])
     error: str | None = None
-
-    def state(self) -> State:
-        """As the delivery keeps it."""
-        return self.model_dump(mode="json", exclude_defaults=True)
 
     def enter(self, stream: str) -> None:
         """Records of this attempt and rank come next; what is known of others' is over."""

@@ -15,8 +15,10 @@ from bus import (
     ConsoleLineLogged,
     Evaluated,
     Event,
+    HistogramLogged,
     MediaLogged,
     MessageLogged,
+    MetricDefined,
     MetricsLogged,
     ParametersLogged,
     Predicted,
@@ -36,35 +38,19 @@ from sinks._comet_uploads import Uploads, waiting
 from sinks._comet_values import (
     compact,
     flattened,
-    milliseconds,
     named,
-    number,
     shortened,
     single,
 )
 from sinks._tensorboard_values import rewritten
+from sinks._tracked import HEADINGS, Results, all_but, beyond, ranked, result_name
+from sinks._values import milliseconds, number
 
 WANTED: Final[tuple[type[Event], ...]] = (
-    AlertRaised,
-    ArtifactReady,
-    CheckpointSaved,
-    ConsoleLineLogged,
-    Evaluated,
-    MediaLogged,
-    MessageLogged,
-    MetricsLogged,
-    ParametersLogged,
-    Predicted,
-    RunEnded,
-    RunStarted,
-    SummaryLogged,
-    SystemMetricsLogged,
-    TextLogged,
-    TrainEnded,
+    *all_but(HistogramLogged, MetricDefined),
     TrainerInitialized,
 )
 
-_RESULTS: Final = {"evaluated": "eval", "predicted": "predict", "train_ended": ""}
 _FACTS: Final = ("host", "python", "torch", "cuda", "hotloop", "folder", "git_commit", "command")
 
 Latest = dict[str, tuple[int | None, float]]
@@ -128,7 +114,7 @@ class Translation:
         wanted = self._settings.rewrite
         return self._memory.trainer if wanted is None else wanted
 
-    def _note_epoch(self, event: MetricsLogged | Evaluated | Predicted | TrainEnded) -> None:
+    def _note_epoch(self, event: MetricsLogged | Results) -> None:
         epoch = event.metrics.get("epoch")
         if epoch is not None and event.step is not None and epoch - epoch == 0:
             self._memory.epoch = event.step, epoch
@@ -149,16 +135,12 @@ class Translation:
             }
         )
 
-    def _results(self, record: Record, event: Evaluated | Predicted | TrainEnded) -> None:
+    def _results(self, record: Record, event: Results) -> None:
         """Add the numbers of an evaluation, unless they have been logged as metrics too."""
         self._note_epoch(event)
-        heading = "" if self._rewrites() else _RESULTS[event.type]
-        dataset = event.dataset if isinstance(event, Evaluated) else None
+        heading = "" if self._rewrites() else HEADINGS[event.type]
         for key, value in event.metrics.items():
-            whole = key
-            if heading and not key.startswith((f"{heading}/", f"{heading}_")):
-                whole = "/".join(part for part in (heading, dataset, key) if part)
-            name = self._shown(record, whole)
+            name = self._shown(record, result_name(event, key, heading))
             if self._latest.get(name) != (event.step, value):
                 self._point(event, name, value)
 
@@ -172,7 +154,8 @@ class Translation:
 
     def _start(self, event: RunStarted) -> None:
         if event.attempt > self._memory.masked_for:
-            self._mask(event)
+            self._memory.mask = beyond(event, self._memory.steps)
+            self._memory.masked_for = event.attempt
         self._memory.error = None
         others = self._stretch.others
         if event.attempt == 1:  # later somebody may have renamed it
@@ -186,13 +169,6 @@ class Translation:
             others[named(key)] = single(value)
         self._stretch.tags += self._settings.experiment_tags
         self._parameters(event, event.config)
-
-    def _mask(self, started: RunStarted) -> None:
-        """Note which steps earlier attempts have delivered beyond the one this goes on from."""
-        beyond = started.resumed_from_step
-        steps = self._memory.steps if beyond is not None else {}
-        self._memory.mask = {name: step for name, step in steps.items() if step > (beyond or 0)}
-        self._memory.masked_for = started.attempt
 
     def _end(self, event: RunEnded) -> None:
         for name, text in (("error", event.error), ("reason", event.reason)):
@@ -252,7 +228,7 @@ class Translation:
 
 def _ranked(record: Record, key: str) -> str:
     """A metric's name there: what other ranks log has a heading of its own."""
-    return named(f"rank{record.rank}/{key}" if record.rank else key)
+    return named(ranked(key, record.rank))
 
 
 def _facts(facts: Mapping[str, JsonValue]) -> str:

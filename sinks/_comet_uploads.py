@@ -5,10 +5,11 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from bus import ArtifactReady, CheckpointSaved, MediaLogged, Record
-from sinks._comet_plan import Item, Upload, place_of
+from bus import ArtifactReady, MediaLogged, Record
+from sinks._comet_plan import Item, Upload
 from sinks._comet_settings import LogAssets
 from sinks._comet_state import File, Memory
+from sinks._tracked import Announced, is_repeated, is_wanted, place_of
 
 _MEDIA: Final = {"image": "visualization", "audio": "audio", "video": "video"}
 _MOST: Final = {"text-sample": 500, "model-element": 100}
@@ -29,22 +30,19 @@ class Uploads:
         self._memory = memory
         self._when = when
 
-    def file(self, record: Record, event: CheckpointSaved | ArtifactReady) -> list[Upload]:
+    def file(self, record: Record, event: Announced) -> list[Upload]:
         """A file's or folder's upload, unless it waits for the run's end or is not wanted."""
         *_, folder, name = ("", *event.path.replace("\\", "/").rstrip("/").split("/"))
         target, kind, metadata = f"{folder}/{name}" if folder else name, "asset", Item()
-        model = isinstance(event, CheckpointSaved) or event.kind in ("checkpoint", "model")
-        if isinstance(event, CheckpointSaved):
-            self._memory.checkpoint = event.path
-        elif event.kind == "checkpoint" and event.path == self._memory.checkpoint:
-            return []  # a trainer announces its checkpoints as artifacts too
+        if is_repeated(event, self._memory):
+            return []
         if isinstance(event, ArtifactReady):
             target, metadata = event.name, dict(event.metadata)
             kind = "model-element" if event.kind == "model" else "asset"
         group = target if kind == "model-element" else ""
         if self._when == "end":
             self._memory.waiting[target] = File(event.path, kind, group, event.step)
-        elif self._when == "all" or (model and self._when == "checkpoints"):
+        elif is_wanted(event, self._when):
             return self._counted(
                 Upload(
                     place=f"{place_of(record)}:{target}",

@@ -1,11 +1,13 @@
 """Writes names, numbers and settings as Comet takes them."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from typing import Final
 
 from pydantic import JsonValue
+
+from sinks import _values
+from sinks._values import number
 
 _NAME: Final = 100
 _TEXT: Final = 1000
@@ -14,18 +16,6 @@ _DEPTH: Final = 10
 _LARGEST: Final = 2**63 - 1
 """Beyond it an integer is no `long` of a server in Java."""
 _HASH: Final = 8
-
-
-def milliseconds(time: float) -> int:
-    """A time of an event, in whole milliseconds since 1970."""
-    return int(time * 1000)
-
-
-def number(value: float) -> float | str:
-    """A number. JSON has no NaN and no infinities; Comet's own client writes words."""
-    if value - value == 0:
-        return value
-    return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"  # noqa: PLR0124 - NaN
 
 
 def named(name: str) -> str:
@@ -77,7 +67,7 @@ def flattened(
 
 def compact(value: JsonValue) -> str:
     """JSON in one line; NaN and infinities as words."""
-    return json.dumps(_worded(value), ensure_ascii=False, separators=(",", ":"))
+    return _values.compact(_worded(value))
 
 
 def _worded(value: JsonValue) -> JsonValue:

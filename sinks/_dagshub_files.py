@@ -20,6 +20,7 @@ from pydantic import JsonValue
 
 from bus import RejectedError, UnavailableError
 from sinks._http import HttpClient
+from sinks._json_answers import mapping
 from sinks._mlflow_artifacts import Artifacts, Done, Files
 from sinks._mlflow_server import MlflowServer
 
@@ -107,14 +108,14 @@ class Repository:
         )
         if answer.status == 404:
             return None
-        commit = _mapping(answer.json()).get("commit")
-        return str(_mapping(commit).get("id") or "")
+        commit = mapping(answer.json()).get("commit")
+        return str(mapping(commit).get("id") or "")
 
     async def _asked(self) -> Mapping[str, JsonValue]:
         """What the repository says of itself, asked once."""
         if self._about is None:
             answer = await self._http.get(self._url, headers=self._headers)
-            self._about = _mapping(answer.json())
+            self._about = mapping(answer.json())
         return self._about
 
 
@@ -195,9 +196,3 @@ def _form(boundary: str, fields: Mapping[str, str], files: Files) -> Iterator[by
         yield path
         yield b"\r\n"
     yield f"--{boundary}--\r\n".encode()
-
-
-def _mapping(value: JsonValue) -> Mapping[str, JsonValue]:
-    if not isinstance(value, dict):
-        raise UnavailableError("the answer is none of DagsHub")
-    return value

@@ -12,58 +12,21 @@ from typing import Annotated, ClassVar, Final
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PositiveFloat, SecretStr, field_validator
-from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import SettingsConfigDict
 
+from sinks._authorization import secret
 from sinks._dagshub_tokens import read_token, tokens_file
 from sinks._mlflow_settings import LogArtifacts, MlflowSettings
+from sinks._service_settings import FALSE, TRUE, word
 
 HOST: Final = "https://dagshub.com"
 _TRACKING: Final = re.compile(r"(?P<base>.*)/(?P<owner>[^/]+)/(?P<name>[^/]+)\.mlflow")
-_TRUE: Final = frozenset({"1", "on", "yes", "true"})
-_FALSE: Final = frozenset({"0", "off", "no", "false", ""})
 
 
 def _when(value: object) -> object:
     """HF_DAGSHUB_LOG_ARTIFACTS only knows yes, which means the end, and no."""
-    word = str(value).strip().lower()
-    return "end" if word in _TRUE else "never" if word in _FALSE else word
-
-
-class _Elsewhere(PydanticBaseSettingsSource):
-    """The address that follows from a repository's name, and what DagsHub's own client finds."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[object, str, bool]:
-        del field
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, object]:
-        known = self._known()
-        found: dict[str, object] = {}
-        uri = str(known.get("tracking_uri") or "")
-        if not uri and known.get("repository"):
-            host = str(known.get("host") or HOST).rstrip("/")
-            uri = found["tracking_uri"] = f"{host}/{known['repository']}.mlflow"
-        if known.keys() & {"user_token", "tracking_token", "tracking_password"} or "@" in uri:
-            return found
-        user, password = (os.environ.get(f"DAGSHUB_{name}") for name in ("USERNAME", "PASSWORD"))
-        if user and password and "tracking_username" not in known:
-            return {**found, "tracking_username": user, "tracking_password": password}
-        parts = urlsplit(uri)
-        now = datetime.now(UTC)
-        token = read_token(tokens_file(os.environ), f"{parts.scheme}://{parts.netloc}", now)
-        return {**found, "user_token": token} if token else found
-
-    def _known(self) -> dict[str, object]:
-        """What arguments and the environment say, by field; they may name one by its variable."""
-        fields = DagsHubSettings.model_fields.items()
-        names = {str(info.validation_alias): name for name, info in fields}
-        return {names.get(key, key): value for key, value in self.current_state.items()}
+    told = word(value)
+    return "end" if told in TRUE else "never" if told in FALSE else told
 
 
 class DagsHubSettings(MlflowSettings):
@@ -119,27 +82,20 @@ class DagsHubSettings(MlflowSettings):
     read_timeout: PositiveFloat = Field(300.0, description="seconds without a byte of the answer")
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """As MLflow's, but with the file of DagsHub's own client before MLflow's."""
-        given = init_settings()
-        if given.get("user_token") or given.get("DAGSHUB_USER_TOKEN"):
+    def _given(cls, arguments: dict[str, object]) -> dict[str, object]:
+        """As MLflow's; the user's token is one, too."""
+        if arguments.get("user_token") or arguments.get("DAGSHUB_USER_TOKEN"):
             # A user in the environment would win over a token, and so over this argument.
-            given = {"tracking_username": None, "tracking_password": None, **given}
-        first, env, elsewhere = super().settings_customise_sources(
-            settings_cls,
-            InitSettingsSource(settings_cls, init_kwargs=given),
-            env_settings,
-            dotenv_settings,
-            file_secret_settings,
-        )
-        return first, env, _Elsewhere(settings_cls), elsewhere
+            arguments = {"tracking_username": None, "tracking_password": None, **arguments}
+        return super()._given(arguments)
+
+    @classmethod
+    def _elsewhere(cls, known: Mapping[str, object]) -> dict[str, object]:
+        """The address that follows from a repository's name, and credentials; then as MLflow's."""
+        # Arguments and the environment may name a field by its variable.
+        names = {str(info.validation_alias): name for name, info in cls.model_fields.items()}
+        found = _of_repository({names.get(key, key): value for key, value in known.items()})
+        return {**super()._elsewhere({**found, **known}), **found}
 
     @field_validator("tracking_uri")
     @classmethod
@@ -165,11 +121,28 @@ class DagsHubSettings(MlflowSettings):
     @property
     def token(self) -> str:
         """The access token; "" without one."""
-        secret = self.user_token or self.tracking_token
-        return "" if secret is None else secret.get_secret_value()
+        return secret(self.user_token or self.tracking_token)
 
     @property
     def _tracking(self) -> Mapping[str, str]:
         found = _TRACKING.fullmatch(urlsplit(self.tracking_uri).path)
         assert found is not None
         return found.groupdict()
+
+
+def _of_repository(known: Mapping[str, object]) -> dict[str, object]:
+    """What a repository's name means, and who DagsHub's own client would be."""
+    found: dict[str, object] = {}
+    uri = str(known.get("tracking_uri") or "")
+    if not uri and known.get("repository"):
+        host = str(known.get("host") or HOST).rstrip("/")
+        uri = found["tracking_uri"] = f"{host}/{known['repository']}.mlflow"
+    if known.keys() & {"user_token", "tracking_token", "tracking_password"} or "@" in uri:
+        return found
+    user, password = (os.environ.get(f"DAGSHUB_{name}") for name in ("USERNAME", "PASSWORD"))
+    if user and password and "tracking_username" not in known:
+        return {**found, "tracking_username": user, "tracking_password": password}
+    parts = urlsplit(uri)
+    now = datetime.now(UTC)
+    token = read_token(tokens_file(os.environ), f"{parts.scheme}://{parts.netloc}", now)
+    return {**found, "user_token": token} if token else found

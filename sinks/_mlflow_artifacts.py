@@ -4,9 +4,7 @@ A file that cannot be stored is one warning and never holds up the metrics behin
 server does not answer is tried again with the batch.
 """
 
-import contextlib
 import logging
-import os
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -16,7 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 from anyio import to_thread
 
-from bus import FolderHold, RejectedError
+from bus import RejectedError
+from sinks._held_files import HeldFiles
 from sinks._http import HttpClient
 from sinks._mlflow_answers import ArtifactsDisabledError
 from sinks._mlflow_names import UnsafePathError, legal_path
@@ -56,7 +55,7 @@ class Artifacts:
         self._uri = artifact_uri
         self._beside = urlsplit(base).hostname in _LOCAL
         self._off = False
-        self._held: FolderHold | None = None
+        self._held = HeldFiles()
 
     async def store(self, upload: Upload, *, skip: int, done: Done) -> None:
         """Store a file, every file of a folder, or a text.
@@ -78,27 +77,16 @@ class Artifacts:
             if not self._off:
                 await self._guarded(target, partial(self._put_text, target, upload.text))
             return
-        self._hold(Path(upload.source))
-        files = await to_thread.run_sync(_files, Path(upload.source), abandon_on_cancel=True)
+        files = await self._held.find(Path(upload.source))
         if not files:
             self._gone(upload.source)
-        places = [(f"{target}/{inner}" if inner else target, path) for path, inner in files]
+        places = [(each.below(target), each.path) for each in files]
         await self._put_files(places, skip=skip, done=done)
         self.release()
 
     def release(self) -> None:
         """Let go of the folder that is being uploaded."""
-        if self._held is not None:
-            self._held.release()
-            self._held = None
-
-    def _hold(self, source: Path) -> None:
-        """Keep a folder from rotation until all of it is stored, however often that is tried."""
-        if self._held is not None and self._held.path == source:
-            return
-        self.release()
-        with contextlib.suppress(OSError):  # a file, or nothing
-            self._held = FolderHold(source)
+        self._held.release()
 
     def _gone(self, source: str) -> None:
         log.warning("%s is gone, so it was not uploaded to %s", source, self._name)
@@ -153,20 +141,6 @@ class Artifacts:
             what = (self._what, self._name)
             log.warning("%s are not uploaded to %s, everything else is: %s", *what, why)
         self._off = True
-
-
-def _files(source: Path) -> list[tuple[Path, str]]:
-    """A file, or the files of a folder in a fixed order, with their places inside it."""
-    if source.is_file():
-        return [(source, "")]
-    found: list[tuple[Path, str]] = []
-    for folder, folders, names in os.walk(source):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(folder, name)
-            if path.is_file():
-                found.append((path, path.relative_to(source).as_posix()))
-    return found
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -10,7 +10,8 @@ from typing import Final, TypeAlias
 
 from pydantic import JsonValue
 
-from sinks._mlflow_values import Limits, milliseconds, number, shortened
+from sinks._mlflow_values import Limits
+from sinks._values import milliseconds, number, shortened
 
 Item: TypeAlias = dict[str, JsonValue]
 

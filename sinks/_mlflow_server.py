@@ -5,13 +5,14 @@ Every call may be repeated: what it makes it looks for first, or the server reco
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import Final
 from urllib.parse import quote, urlsplit
 
 from pydantic import JsonValue
 
 from bus import DeliveryError, MisconfiguredError, RejectedError, UnavailableError
 from sinks._http import HttpClient
+from sinks._json_answers import items, mapping, text
 from sinks._mlflow_answers import AlreadyStoredError
 from sinks._mlflow_plan import Item, LogBatch
 from sinks._mlflow_values import Limits, limits_for
@@ -79,12 +80,12 @@ class MlflowServer:
         if found is None:
             try:
                 answer = await self._post("experiments/create", {"name": name})
-                return _text(answer, "experiment_id")
+                return text(answer, "experiment_id")
             except RejectedError as error:  # somebody was faster, or the name is impossible
                 found = await self._experiment(name)
                 if found is None:
                     raise MisconfiguredError(str(error), fix="choose another experiment") from error
-        experiment_id = _text(found, "experiment_id")
+        experiment_id = text(found, "experiment_id")
         if found.get("lifecycle_stage") == "deleted":
             try:
                 await self._post("experiments/restore", {"experiment_id": experiment_id})
@@ -110,7 +111,7 @@ class MlflowServer:
             },
         )
         runs = answer.get("runs")
-        return _run(_mapping(runs[0])) if isinstance(runs, list) and runs else None
+        return _run(mapping(runs[0])) if isinstance(runs, list) and runs else None
 
     async def create_run(
         self, experiment_id: str, name: str, start: int, user: str, tags: Mapping[str, str]
@@ -123,13 +124,13 @@ class MlflowServer:
             "user_id": user,
             "tags": [{"key": key, "value": value} for key, value in tags.items()],
         }
-        return _run(_mapping((await self._post("runs/create", body)).get("run")))
+        return _run(mapping((await self._post("runs/create", body)).get("run")))
 
     async def run(self, run_id: str) -> RemoteRun:
         """A run with its parameters and the last step of its metrics."""
         url = f"{self._base}{_API}runs/get"
         answer = await self._http.get(url, params={"run_id": run_id}, limit=_ANSWER)
-        return _run(_mapping(_mapping(answer.json()).get("run")))
+        return _run(mapping(mapping(answer.json()).get("run")))
 
     async def update_run(self, run_id: str, status: str, end: int | None = None) -> None:
         """Set a run's status, and its end in milliseconds since 1970."""
@@ -176,40 +177,23 @@ class MlflowServer:
                 f"{self._base} is no MLflow server: it knows no experiments",
                 fix="check the address",
             )
-        return _mapping(_mapping(answer.json()).get("experiment"))
+        return mapping(mapping(answer.json()).get("experiment"))
 
     async def _post(self, call: str, body: Item) -> Mapping[str, JsonValue]:
         answer = await self._http.post(f"{self._base}{_API}{call}", json=body)
-        return _mapping(answer.json())
-
-
-def _mapping(value: JsonValue) -> Mapping[str, JsonValue]:
-    if not isinstance(value, dict):
-        raise UnavailableError("the answer is none of an MLflow server")
-    return value
-
-
-def _text(values: Mapping[str, JsonValue], key: str) -> str:
-    value = values.get(key)
-    if not isinstance(value, str):
-        raise UnavailableError(f"the answer of the MLflow server lacks {key}")
-    return value
-
-
-def _items(data: Mapping[str, JsonValue], name: str) -> list[Mapping[str, JsonValue]]:
-    return [_mapping(each) for each in cast("list[JsonValue]", data.get(name) or [])]
+        return mapping(answer.json())
 
 
 def _run(run: Mapping[str, JsonValue]) -> RemoteRun:
-    info = _mapping(run.get("info"))
-    data = _mapping(run.get("data") or {})
+    info = mapping(run.get("info"))
+    data = mapping(run.get("data") or {})
     return RemoteRun(
-        run_id=_text(info, "run_uuid" if "run_id" not in info else "run_id"),
-        experiment_id=_text(info, "experiment_id"),
+        run_id=text(info, "run_uuid" if "run_id" not in info else "run_id"),
+        experiment_id=text(info, "experiment_id"),
         artifact_uri=str(info.get("artifact_uri") or ""),
         active=info.get("lifecycle_stage", "active") == "active",
-        params={_text(each, "key"): str(each.get("value", "")) for each in _items(data, "params")},
-        steps={_text(each, "key"): _step(each) for each in _items(data, "metrics")},
+        params={text(each, "key"): str(each.get("value", "")) for each in items(data, "params")},
+        steps={text(each, "key"): _step(each) for each in items(data, "metrics")},
     )
 
 

@@ -5,10 +5,10 @@ package was told, if the program has imported it. The variables are those of MLf
 of Transformers' callback.
 """
 
-import configparser
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, TypeAlias, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -21,22 +21,14 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from bus import SwitchedOffError
-from sinks._http import HttpSettings
+from sinks._service_settings import FALSE, TRUE, ServiceSettings, read_ini, taken_apart, word
 
 LogArtifacts: TypeAlias = Literal["never", "end", "checkpoints", "all"]
 
-_TRUE: Final = frozenset({"1", "on", "yes", "true"})
-_FALSE: Final = frozenset({"0", "off", "no", "false", ""})
+_CREDENTIALS: Final = frozenset({"tracking_username", "tracking_password", "tracking_token"})
 
 
 def _tags(value: object) -> object:
@@ -60,18 +52,13 @@ def _texts(value: object) -> object:
 
 def _when(value: object) -> object:
     """HF_MLFLOW_LOG_ARTIFACTS only knows yes and no."""
-    word = str(value).strip().lower()
-    return "checkpoints" if word in _TRUE else "never" if word in _FALSE else word
+    told = word(value)
+    return "checkpoints" if told in TRUE else "never" if told in FALSE else told
 
 
 def read_credentials(path: Path) -> dict[str, str]:
     """User name and password of MLflow's credentials file; {} where there are none."""
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read(path, encoding="utf-8")
-        section = parser["mlflow"]
-    except (OSError, UnicodeDecodeError, configparser.Error, KeyError):
-        return {}
+    section = read_ini(path).get("mlflow", {})
     names = ("tracking_username", "tracking_password")
     return {name: section[f"mlflow_{name}"] for name in names if f"mlflow_{name}" in section}
 
@@ -108,35 +95,7 @@ def active_run_id() -> str | None:
     return run_id if isinstance(run_id, str) else None
 
 
-class _Elsewhere(PydanticBaseSettingsSource):
-    """What MLflow's own client finds beside the variables that are named like fields."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[object, str, bool]:
-        del field
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, object]:
-        found: dict[str, object] = {}
-        known = {name for name, value in self.current_state.items() if value is not None}
-        in_address = "@" in str(self.current_state.get("tracking_uri"))
-        if not in_address and not known & {
-            "tracking_username",
-            "tracking_password",
-            "tracking_token",
-        }:
-            found |= read_credentials(Path.home() / ".mlflow" / "credentials")
-        if "tracking_uri" not in known and (uri := imported_tracking_uri()):
-            found["tracking_uri"] = uri
-        if certificate := os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"):
-            found["verify"] = certificate
-        elif os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in _TRUE:
-            found["verify"] = False
-        if client := os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH"):
-            found["client_cert"] = client
-        return found
-
-
-class MlflowSettings(HttpSettings):
+class MlflowSettings(ServiceSettings):
     """Settings of the MLflow sink; the variables are `MLFLOW_` and the name in capitals."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
@@ -173,37 +132,43 @@ class MlflowSettings(HttpSettings):
     )
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment, then what MLflow's own client would find."""
-        del dotenv_settings, file_secret_settings
-        given = without_user(init_settings())
-        if given.get("tracking_token"):
+    def _given(cls, arguments: dict[str, object]) -> dict[str, object]:
+        """Without credentials in the address; a token switches off the environment's user."""
+        arguments = without_user(arguments)
+        if arguments.get("tracking_token"):
             # A user in the environment would win over a token, and so over this argument.
-            given = {"tracking_username": None, "tracking_password": None, **given}
-        first = InitSettingsSource(settings_cls, init_kwargs=given)
-        return first, env_settings, _Elsewhere(settings_cls)
+            return {"tracking_username": None, "tracking_password": None, **arguments}
+        return arguments
+
+    @classmethod
+    def _elsewhere(cls, known: Mapping[str, object]) -> dict[str, object]:
+        """What stands in MLflow's file of credentials, and what its package was told."""
+        found: dict[str, object] = {}
+        told = {name for name, value in known.items() if value is not None}
+        in_address = "@" in str(known.get("tracking_uri"))
+        if not in_address and not told & _CREDENTIALS:
+            found |= read_credentials(Path.home() / ".mlflow" / "credentials")
+        if "tracking_uri" not in told and (uri := imported_tracking_uri()):
+            found["tracking_uri"] = uri
+        if certificate := os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"):
+            found["verify"] = certificate
+        elif os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in TRUE:
+            found["verify"] = False
+        if client := os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH"):
+            found["client_cert"] = client
+        return found
 
     @model_validator(mode="before")
     @classmethod
     def _usable(cls, data: dict[str, object]) -> dict[str, object]:
-        if os.environ.get("DISABLE_MLFLOW_INTEGRATION", "").lower() in _TRUE:
+        if os.environ.get("DISABLE_MLFLOW_INTEGRATION", "").lower() in TRUE:
             raise SwitchedOffError("DISABLE_MLFLOW_INTEGRATION is set")
         return without_user(data)
 
     @field_validator("tracking_uri")
     @classmethod
     def _served(cls, uri: str) -> str:
-        try:
-            parts = urlsplit(uri.strip())
-        except ValueError:
-            raise ValueError("is no address") from None
+        parts = taken_apart(uri.strip())
         if parts.scheme == "azureml":
             raise ValueError("is a workspace of Azure ML; use the sink azure_ml")
         if parts.scheme not in ("http", "https") or not parts.netloc:

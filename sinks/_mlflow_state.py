@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from bus import State
+from sinks._memory import SinkMemory
 from sinks._mlflow_names import Names
 from sinks._mlflow_translation import Ledger
 
 
-class Memory(BaseModel):
+class Memory(SinkMemory):
     """The sink's state.
 
     Attributes:
@@ -37,10 +37,6 @@ class Memory(BaseModel):
     uploading: str = ""
     uploaded: int = 0
     end_time: int | None = None
-
-    def state(self) -> State:
-        """As the delivery keeps it."""
-        return self.model_dump(mode="json", exclude_defaults=True)
 
 
 def ledger(memory: Memory, metrics: Iterable[str], params: Mapping[str, str]) -> Ledger:

@@ -14,8 +14,10 @@ from bus import (
     AlertRaised,
     ArtifactReady,
     CheckpointSaved,
+    ConsoleLineLogged,
     Evaluated,
     Event,
+    HistogramLogged,
     MediaLogged,
     MessageLogged,
     MetricDefined,
@@ -33,29 +35,23 @@ from bus import (
 from sinks._mlflow_names import Names, legal_key
 from sinks._mlflow_plan import Plan
 from sinks._mlflow_settings import LogArtifacts
-from sinks._mlflow_values import Limits, compact, flattened, parameters, shortened
-
-WANTED: Final[tuple[type[Event], ...]] = (
-    AlertRaised,
-    ArtifactReady,
-    CheckpointSaved,
-    Evaluated,
-    MediaLogged,
-    MessageLogged,
-    MetricDefined,
-    MetricsLogged,
-    ParametersLogged,
-    Predicted,
-    RunEnded,
-    RunStarted,
-    SummaryLogged,
-    SystemMetricsLogged,
-    TextLogged,
-    TrainEnded,
+from sinks._mlflow_values import Limits, parameters
+from sinks._tracked import (
+    HEADINGS,
+    MODELS,
+    Results,
+    all_but,
+    definition,
+    is_repeated,
+    is_wanted,
+    kind_of,
+    last_name,
+    ranked,
+    result_name,
 )
+from sinks._values import compact, flattened, shortened
 
-_RESULTS: Final = {"evaluated": "eval", "predicted": "predict", "train_ended": ""}
-_MODELS: Final = frozenset({"checkpoint", "model"})
+WANTED: Final = all_but(ConsoleLineLogged, HistogramLogged)
 
 
 @dataclass(slots=True)
@@ -148,9 +144,7 @@ class Translation:
 
     def _metric(self, record: Record, key: str, value: float) -> str:
         """Add a point unless an earlier attempt's stands for it; tell its name."""
-        if record.rank:
-            key = f"rank{record.rank}/{key}"
-        name = self._ledger.metrics.of(key)
+        name = self._ledger.metrics.of(ranked(key, record.rank))
         step = record.event.step
         if step is not None and step <= self._ledger.mask.get(name, -1):
             self.masked += 1
@@ -158,15 +152,11 @@ class Translation:
             self.plan.metric(name, value, record.event.time, step)
         return name
 
-    def _results(self, record: Record, event: Evaluated | Predicted | TrainEnded) -> None:
+    def _results(self, record: Record, event: Results) -> None:
         """Add the numbers of an evaluation, unless they have been logged as metrics too."""
-        heading = _RESULTS[event.type]
-        dataset = event.dataset if isinstance(event, Evaluated) else None
         for key, value in event.metrics.items():
-            named = key
             # The epoch says where it was made, as a trainer's other logs do, and is no result.
-            if heading and key != "epoch" and not key.startswith((f"{heading}/", f"{heading}_")):
-                named = "/".join(part for part in (heading, dataset, key) if part)
+            named = key if key == "epoch" else result_name(event, key, HEADINGS[event.type])
             logged = self._ledger.latest.get(self._ledger.metrics.of(named))
             if logged != (event.step, value):
                 self._metric(record, named, value)
@@ -201,25 +191,22 @@ class Translation:
 
     def _file(self, record: Record, event: CheckpointSaved | ArtifactReady | MediaLogged) -> None:
         source = event.path
-        name = source.replace("\\", "/").rstrip("/").rpartition("/")[2]
+        name = last_name(source)
         if isinstance(event, MediaLogged):
             if event.caption:
                 self._text(record, "media", event.key, event.caption)
             self.plan.upload(f"media/{_folder(event.key)}/{_place(record)}-{name}", source=source)
             return
-        model = isinstance(event, CheckpointSaved) or event.kind in _MODELS
-        kind = "checkpoint" if isinstance(event, CheckpointSaved) else event.kind
-        if isinstance(event, CheckpointSaved):
-            self._ledger.checkpoint = source
-        elif kind == "checkpoint" and source == self._ledger.checkpoint:
-            return  # a trainer announces its checkpoints as artifacts too
+        if is_repeated(event, self._ledger):
+            return
         target = f"checkpoints/{name}"
         if isinstance(event, ArtifactReady):
             target = f"{_folder(event.kind)}s/{event.name}"
-        if self._log_artifacts == "all" or (model and self._log_artifacts == "checkpoints"):
+        if is_wanted(event, self._log_artifacts):
             self.plan.upload(target, source=source)
         elif self._log_artifacts == "end":
-            last = model and not self._keeps_all
+            kind = kind_of(event)
+            last = kind in MODELS and not self._keeps_all
             self.last_files[kind if last else target] = target, source
 
     def _words(self, record: Record, event: Event) -> None:
@@ -231,17 +218,12 @@ class Translation:
         elif isinstance(event, MessageLogged):
             self.plan.tag("message", event.text)
         elif isinstance(event, MetricDefined):
-            shown = {
-                key: value
-                for key in ("unit", "goal", "summary", "step_metric")
-                if (value := getattr(event, key)) is not None
-            }
-            self.plan.tag(legal_key(f"metric.{event.name}"), compact(shown))
+            self.plan.tag(legal_key(f"metric.{event.name}"), compact(definition(event)))
         elif isinstance(event, SummaryLogged):
             self._summary(record, event)
 
     def _summary(self, record: Record, event: SummaryLogged) -> None:
-        for key, value in flattened(event.values):
+        for key, value in flattened(event.values, "."):
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 self._metric(record, f"summary/{key}", value)
             else:

@@ -1,11 +1,12 @@
-"""Writes parameters, tags and metric values as MLflow's REST interface takes them."""
+"""Writes parameters as MLflow's REST interface takes them, and knows what it takes at once."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from pydantic import JsonValue
+
+from sinks._values import flattened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,38 +47,7 @@ def limits_for(version: str) -> Limits:
     return Limits(param_value=6000) if tuple(numbers) >= _ROOMY else OLD
 
 
-def number(value: float) -> float | str:
-    """A metric's value. JSON has no NaN and no infinities; MLflow's own client writes words."""
-    if value - value == 0:
-        return value
-    return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"  # noqa: PLR0124 - NaN
-
-
-def milliseconds(time: float) -> int:
-    """A time of an event, in whole milliseconds since 1970."""
-    return int(time * 1000)
-
-
-def shortened(text: str, limit: int) -> str:
-    """A text that is not longer than this; what was cut off is marked."""
-    return text if len(text) <= limit else text[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
-
-
-def flattened(values: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, JsonValue]]:
-    """Nested objects as `outer.inner`; empty ones and lists stay values."""
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from flattened(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
 def parameters(values: Mapping[str, JsonValue], *, flatten: bool) -> Iterator[tuple[str, str]]:
     """Names and values as text, in the form in which MLflow's own client writes Python values."""
-    for key, value in flattened(values) if flatten else values.items():
+    for key, value in flattened(values, ".") if flatten else values.items():
         yield key, value if isinstance(value, str) else str(value)
-
-
-def compact(value: JsonValue) -> str:
-    """JSON for a tag."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -5,9 +5,7 @@ stands behind it. What the server does not answer is tried again with the batch.
 """
 
 import base64
-import contextlib
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +13,11 @@ from typing import Final, Protocol
 
 from anyio import to_thread
 
-from bus import FolderHold, RejectedError, UnavailableError
+from bus import RejectedError, UnavailableError
+from sinks._held_files import HeldFiles
+from sinks._json_answers import mapping, text
 from sinks._neptune_plan import Upload
-from sinks._neptune_server import NeptuneServer, mapping, text
+from sinks._neptune_server import NeptuneServer
 
 log = logging.getLogger("sinks")
 
@@ -83,7 +83,7 @@ class Files:
         self._run_id = run_id
         self._parts: Parts | None = None
         self._parted: Parted | None = None
-        self._held: FolderHold | None = None
+        self._held = HeldFiles()
 
     async def store(self, upload: Upload, *, skip: int, done: Done) -> None:
         """Store a file, or every file of a folder.
@@ -96,33 +96,18 @@ class Files:
         Raises:
             DeliveryError: The server cannot be reached, or lets nobody in.
         """
-        self._hold(Path(upload.source))
-        files = await to_thread.run_sync(_files, Path(upload.source), abandon_on_cancel=True)
+        files = await self._held.find(Path(upload.source))
         if not files and not skip:
             log.warning("%s is gone, so it was not uploaded to Neptune", upload.source)
             await done(1, stored=False)
-        for count, (path, inner) in enumerate(files, start=1):
-            if count <= skip:
-                continue
-            place = None
-            if upload.place is not None:
-                place = f"{upload.place}/{inner}" if inner else upload.place
-            await done(count, stored=await self._try(path, upload.attribute, place))
+        for count, file in enumerate(files[skip:], start=skip + 1):
+            place = None if upload.place is None else file.below(upload.place)
+            await done(count, stored=await self._try(file.path, upload.attribute, place))
         self.release()
 
     def release(self) -> None:
         """Let go of the folder that is being uploaded."""
-        if self._held is not None:
-            self._held.release()
-            self._held = None
-
-    def _hold(self, source: Path) -> None:
-        """Keep a folder from rotation until all of it is stored, however often that is tried."""
-        if self._held is not None and self._held.path == source:
-            return
-        self.release()
-        with contextlib.suppress(OSError):  # a file, or nothing
-            self._held = FolderHold(source)
+        self._held.release()
 
     async def _try(self, path: Path, attribute: str, place: str | None) -> bool:
         try:
@@ -204,20 +189,6 @@ def _image(source: Path) -> str | None:
         return base64.b64encode(source.read_bytes()).decode()
     except OSError:
         return None
-
-
-def _files(source: Path) -> list[tuple[Path, str]]:
-    """A file, or the files of a folder in a fixed order: the path, the place inside."""
-    if source.is_file():
-        return [(source, "")]
-    found: list[tuple[Path, str]] = []
-    for folder, folders, names in os.walk(source):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(folder, name)
-            if path.is_file():
-                found.append((path, path.relative_to(source).as_posix()))
-    return found
 
 
 def _size(path: Path) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sinks._neptune_state import Memory
-from sinks._neptune_values import milliseconds
+from sinks._values import milliseconds
 
 AGAIN: Final = "a step that an earlier attempt has logged: the first value stays"
 NOT_AFTER: Final = "a step that is not after its series' last one, which Neptune refuses"

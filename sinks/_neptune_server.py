@@ -15,14 +15,15 @@ from urllib.parse import urlencode
 
 from pydantic import JsonValue
 
-from bus import MisconfiguredError, RejectedError, UnavailableError
+from bus import MisconfiguredError, RejectedError
 from sinks._answers import Answer
 from sinks._http import HttpClient
+from sinks._json_answers import mapping, text
 from sinks._neptune_answers import AccessRefusedError, Refusal, refusals
 from sinks._neptune_settings import NeptuneSettings
-from sinks._neptune_token import expiry
 from sinks._neptune_values import Operation
 from sinks._requests import RequestOptions
+from sinks._web_token import expiry
 
 _BACKEND: Final = "/api/backend/v1/"
 _BOARD: Final = "/api/leaderboard/v1/"
@@ -216,29 +217,6 @@ class NeptuneServer:
     @property
     def _api_token(self) -> dict[str, str]:
         return {"x-neptune-api-token": self._settings.api_token.get_secret_value().strip()}
-
-
-def mapping(value: JsonValue) -> Mapping[str, JsonValue]:
-    """An answer that is an object.
-
-    Raises:
-        UnavailableError: It is none: something in between has answered.
-    """
-    if not isinstance(value, dict):
-        raise UnavailableError("the answer is none of a Neptune server")
-    return value
-
-
-def text(values: Mapping[str, JsonValue], key: str) -> str:
-    """A text in an answer.
-
-    Raises:
-        UnavailableError: It is missing.
-    """
-    value = values.get(key)
-    if not isinstance(value, str) or not value:
-        raise UnavailableError(f"the answer of the Neptune server lacks {key}")
-    return value
 
 
 def stored(answer: Answer) -> Mapping[str, JsonValue]:

@@ -8,11 +8,12 @@ import os
 from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from bus import SwitchedOffError
 from sinks._http import HttpSettings
 from sinks._neptune_token import ApiToken
+from sinks._service_settings import Names
 
 Dialect: TypeAlias = Literal["neptune", "minfx"]
 LogCheckpoints: TypeAlias = Literal["none", "same", "last", "best"]
@@ -22,13 +23,6 @@ LONGEST_ID: Final = 36
 """Characters of a custom run id."""
 
 _OFF: Final = frozenset({"debug", "disabled"})
-
-
-def _listed(value: object) -> object:
-    """NEPTUNE_TAGS holds names with commas between them."""
-    if not isinstance(value, str):
-        return value
-    return tuple(name for part in value.split(",") if (name := part.strip()))
 
 
 def _namespace(value: object) -> object:
@@ -63,10 +57,10 @@ class NeptuneSettings(HttpSettings):
         default=None, description="Name of the run there; the run's own by default."
     )
     description: str = Field(default="", description="What the run is about.")
-    tags: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
+    tags: Names = Field(
         default=(), description="Tags of the run; in the variable with commas between them."
     )
-    group_tags: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
+    group_tags: Names = Field(
         default=(), description="Names of the groups that the run is shown in; as the tags."
     )
     with_id: str | None = Field(

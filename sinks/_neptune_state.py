@@ -1,11 +1,13 @@
 """What the Neptune sink remembers between batches and processes."""
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from bus import State
+from bus import RunStarted
+from sinks._memory import SinkMemory
+from sinks._tracked import beyond
 
 
-class Memory(BaseModel):
+class Memory(SinkMemory):
     """The sink's state.
 
     Attributes:
@@ -33,18 +35,12 @@ class Memory(BaseModel):
     uploaded: int = 0
     dropped: dict[str, int] = Field(default_factory=dict[str, int])
 
-    def state(self) -> State:
-        """As the delivery keeps it."""
-        return self.model_dump(mode="json", exclude_defaults=True)
-
     def drop(self, reason: str, count: int = 1) -> None:
         """Count what was not stored."""
         self.dropped[reason] = self.dropped.get(reason, 0) + count
 
-    def resume(self, attempt: int, beyond: int | None) -> None:
+    def resume(self, started: RunStarted) -> None:
         """Note which steps earlier attempts have delivered, at the beginning of this one."""
-        if attempt <= self.masked_for:
-            return
-        self.masked_for = attempt
-        last = {path: step for path, (step, _) in self.series.items()}
-        self.mask = {} if beyond is None else {p: step for p, step in last.items() if step > beyond}
+        if started.attempt > self.masked_for:
+            self.masked_for = started.attempt
+            self.mask = beyond(started, {path: step for path, (step, _) in self.series.items()})

@@ -1,7 +1,6 @@
-"""What Neptune's API token says, and how long an access token is good.
+"""What Neptune's API token says.
 
-An API token is the base64 of a JSON object with the server's address and a key. An access token is
-a JSON Web Token (RFC 7519), of which only `exp` is read here.
+It is the base64 of a JSON object with the server's address and a key.
 """
 
 import base64
@@ -42,20 +41,6 @@ class ApiToken:
         if not _is_address(api) or not _is_address(pages):
             raise ValueError("is no API token: it holds no http or https address in api_address")
         return cls(str(api).rstrip("/"), str(pages).rstrip("/"))
-
-
-def expiry(access_token: str) -> float | None:
-    """When an access token ends, in Unix seconds; None if it does not say."""
-    parts = access_token.split(".")
-    if len(parts) < 2:
-        return None
-    padded = parts[1] + "=" * (-len(parts[1]) % 4)
-    try:
-        told = cast("object", json.loads(base64.urlsafe_b64decode(padded)))
-    except ValueError:
-        return None
-    ends = cast("dict[object, object]", told).get("exp") if isinstance(told, dict) else None
-    return float(ends) if isinstance(ends, (int, float)) else None
 
 
 def _is_address(value: object) -> bool:

@@ -15,6 +15,7 @@ from bus import (
     ConsoleLineLogged,
     Evaluated,
     Event,
+    HistogramLogged,
     MediaLogged,
     MessageLogged,
     MetricDefined,
@@ -41,28 +42,11 @@ from sinks._neptune_values import (
     number,
     path,
     pieces,
-    spelled,
 )
+from sinks._tracked import Results, all_but, definition, last_name, result_name
+from sinks._values import spelled
 
-WANTED: Final[tuple[type[Event], ...]] = (
-    AlertRaised,
-    ArtifactReady,
-    CheckpointSaved,
-    ConsoleLineLogged,
-    Evaluated,
-    MediaLogged,
-    MessageLogged,
-    MetricDefined,
-    MetricsLogged,
-    ParametersLogged,
-    Predicted,
-    RunEnded,
-    RunStarted,
-    SummaryLogged,
-    SystemMetricsLogged,
-    TextLogged,
-    TrainEnded,
-)
+WANTED: Final = all_but(HistogramLogged)
 
 CUT: Final = "a text that was cut at 16,384 characters"
 NOT_FINITE: Final = "NaN or infinite, which Neptune cannot store"
@@ -162,14 +146,12 @@ class Translation:
             self.plan.marks.dropped[CUT] += 1
         self.plan.assign(place, assignment(value, self._settings.dialect))
 
-    def _results(self, record: Record, event: Evaluated | Predicted | TrainEnded) -> None:
+    def _results(self, record: Record, event: Results) -> None:
         """Add the numbers of an evaluation, unless they have been logged as metrics too."""
         heading = _RESULTS[event.type]
-        dataset = event.dataset if isinstance(event, Evaluated) else None
         for key, value in event.metrics.items():
-            name = metric_name(key)
-            if heading and key != "epoch" and not key.startswith((f"{heading}/", f"{heading}_")):
-                name = path(heading, dataset or "", key)
+            named = key if key == "epoch" else result_name(event, key, heading)
+            name = metric_name(key) if named == key else named
             place = self._place(record, name)
             if self._ledger.latest.get(place) != (event.step, value):
                 self._metric(record, name, value)
@@ -213,7 +195,7 @@ class Translation:
                 self._assign(place, value)
 
     def _folder(self, record: Record, event: CheckpointSaved | ArtifactReady) -> None:
-        name = event.path.replace("\\", "/").rstrip("/").rpartition("/")[2]
+        name = last_name(event.path)
         if isinstance(event, ArtifactReady) and event.kind != "checkpoint":
             if self._settings.log_artifacts:
                 self.plan.upload(self._place(record, "artifacts", event.name), event.path, name)
@@ -254,9 +236,8 @@ class Translation:
 
     def _definition(self, record: Record, event: MetricDefined) -> None:
         place = self._place(record, "metric_definitions", event.name.replace("*", "_all"))
-        for key in ("unit", "goal", "summary", "step_metric"):
-            if (value := getattr(event, key)) is not None:
-                self._assign(path(place, key), value)
+        for key, value in definition(event).items():
+            self._assign(path(place, key), value)
 
     def _media(self, record: Record, event: MediaLogged) -> None:
         place = self._place(record, "media", event.key)

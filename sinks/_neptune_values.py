@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 from pydantic import JsonValue
 
 from sinks._neptune_settings import Dialect
+from sinks._values import shortened
 
 Operation: TypeAlias = dict[str, JsonValue]
 
@@ -28,11 +29,6 @@ def number(value: float, dialect: Dialect) -> float | str | None:
     if dialect == "neptune":
         return None
     return "NaN" if value != value else "PosInf" if value > 0 else "NegInf"  # noqa: PLR0124 - NaN
-
-
-def spelled(value: float) -> str:
-    """NaN and infinities as texts."""
-    return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"  # noqa: PLR0124 - NaN
 
 
 def assignment(value: JsonValue, dialect: Dialect) -> Operation:
@@ -66,11 +62,6 @@ def measured(value: JsonValue) -> JsonValue:
     return value
 
 
-def shortened(text: str, limit: int) -> str:
-    """A text that is not longer than this; what was cut off is marked."""
-    return text if len(text) <= limit else text[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
-
-
 def pieces(text: str) -> Iterator[str]:
     """A text in parts that a series of strings takes; at least one."""
     for begin in range(0, max(1, len(text)), LONGEST_IN_SERIES):
@@ -99,8 +90,3 @@ def fields(values: Mapping[str, JsonValue], prefix: str) -> Iterator[tuple[str, 
             yield from fields(value, place)
         else:
             yield place, value
-
-
-def milliseconds(time: float) -> int:
-    """A time of an event, in whole milliseconds since 1970."""
-    return int(time * 1000)

@@ -5,7 +5,6 @@ content is no new one. So an upload may be begun again at any time, and within a
 where it broke off. A folder is held from its first digest to its last byte, through a failed try.
 """
 
-import contextlib
 import hashlib
 import logging
 import mimetypes
@@ -16,8 +15,11 @@ from typing import Final
 from anyio import to_thread
 from pydantic import JsonValue
 
-from bus import FolderHold, RejectedError, UnavailableError
+from bus import RejectedError, UnavailableError
+from sinks._held_files import HeldFiles
 from sinks._http import HttpClient
+from sinks._json_answers import inside
+from sinks._values import compact
 from sinks._wandb_contents import (
     Content,
     Parting,
@@ -31,7 +33,6 @@ from sinks._wandb_plan import StoreFile
 from sinks._wandb_queries import ARTIFACT, ARTIFACT_FILES, COMMIT, MANIFEST
 from sinks._wandb_server import Place, WandbServer, headers_of
 from sinks._wandb_state import Upload
-from sinks._wandb_values import compact
 
 log = logging.getLogger("sinks")
 
@@ -58,7 +59,7 @@ class Artifacts:
         self._place = place
         self._parting = parting
         self._parted = PartedUploads(http, server)
-        self._held: FolderHold | None = None
+        self._held = HeldFiles()
 
     async def store_file(self, step: StoreFile) -> None:
         """Store a file among those of the run.
@@ -80,7 +81,7 @@ class Artifacts:
             DeliveryError: The server cannot be reached, or lets nobody in.
         """
         source = Path(upload.path)
-        self._hold(source)
+        self._held.hold(source)
         contents = await to_thread.run_sync(
             read_contents, source, self._parting, abandon_on_cancel=True
         )
@@ -96,16 +97,7 @@ class Artifacts:
 
     def release(self) -> None:
         """Let go of the folder that is being uploaded."""
-        if self._held is not None:
-            self._held.release()
-            self._held = None
-
-    def _hold(self, source: Path) -> None:
-        if self._held is not None and self._held.path == source:
-            return
-        self.release()
-        with contextlib.suppress(OSError):  # a file, or nothing
-            self._held = FolderHold(source)
+        self._held.release()
 
     async def _create(
         self, upload: Upload, contents: Sequence[Content]
@@ -131,8 +123,8 @@ class Artifacts:
             "sequenceClientID": _client_id(made_by),
         }
         data = await self._server.call("CreateArtifact", ARTIFACT, {"input": asked})
-        artifact = _inside(data, "createArtifact", "artifact")
-        latest = _inside(artifact, "artifactSequence", "latestArtifact").get("id")
+        artifact = inside(data, "createArtifact", "artifact")
+        latest = inside(artifact, "artifactSequence", "latestArtifact").get("id")
         if not isinstance(artifact.get("id"), str):
             raise UnavailableError("CreateArtifact: the answer names no artifact")
         base = latest if isinstance(latest, str) else None
@@ -154,7 +146,7 @@ class Artifacts:
             "includeUpload": bool(digest),
         }
         data = await self._server.call("CreateArtifactManifest", MANIFEST, variables)
-        return _inside(data, "createArtifactManifest", "artifactManifest")
+        return inside(data, "createArtifactManifest", "artifactManifest")
 
     async def _files(
         self, artifact_id: str, manifest_id: str, contents: Sequence[Content]
@@ -174,7 +166,7 @@ class Artifacts:
             for content, node in zip(
                 part, await self._places(artifact_id, manifest_id, part), strict=True
             ):
-                born_in = str(_inside(node, "artifact").get("id") or artifact_id)
+                born_in = str(inside(node, "artifact").get("id") or artifact_id)
                 births[content.name] = born_in
                 await self._put(artifact_id, content, node, born_in)
         return births
@@ -195,8 +187,8 @@ class Artifacts:
         ]
         asked: dict[str, JsonValue] = {"artifactFiles": files, "storageLayout": "V2"}
         data = await self._server.call("CreateArtifactFiles", ARTIFACT_FILES, {"input": asked})
-        edges = _inside(data, "createArtifactFiles", "files").get("edges")
-        nodes = [_inside(each, "node") for each in (edges if isinstance(edges, list) else [])]
+        edges = inside(data, "createArtifactFiles", "files").get("edges")
+        nodes = [inside(each, "node") for each in (edges if isinstance(edges, list) else [])]
         if len(nodes) != len(contents):
             raise UnavailableError(f"places for {len(nodes)} of {len(contents)} files")
         return nodes
@@ -237,7 +229,7 @@ class Artifacts:
         ).encode()
         digest = in_base64(md5(body).digest())
         manifest = await self._manifest(artifact_id, base, digest)
-        file = _inside(manifest, "file")
+        file = inside(manifest, "file")
         url = file.get("uploadUrl")
         if not isinstance(url, str):
             raise UnavailableError("CreateArtifactManifest: the answer names no address")
@@ -248,13 +240,6 @@ class Artifacts:
 def _client_id(text: str) -> str:
     """128 characters that are the same at each try."""
     return hashlib.sha512(text.encode()).hexdigest()
-
-
-def _inside(value: JsonValue | Mapping[str, JsonValue], *path: str) -> dict[str, JsonValue]:
-    """What an answer has at a path; {} if it has nothing there."""
-    for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value if isinstance(value, dict) else {}
 
 
 def _parts(content: Content) -> dict[str, JsonValue]:

@@ -6,10 +6,11 @@ from typing import Final
 from pydantic import JsonValue
 
 from bus import MisconfiguredError, RejectedError, RunStarted, SinkContext
+from sinks._values import compact
 from sinks._wandb_server import Place, RemoteRun, WandbServer
 from sinks._wandb_settings import WandbSettings
 from sinks._wandb_state import Memory
-from sinks._wandb_values import ABOUT, compact, configuration, decoded, project_of, run_id_of
+from sinks._wandb_values import ABOUT, configuration, decoded, project_of, run_id_of
 
 _FACTS: Final = ("host", "python", "torch", "cuda", "hotloop", "folder")
 

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from bus import RejectedError
+from sinks._held_files import FoundFile, files_in
 
 _PIECE: Final = 1 << 20
 _MOST_PARTS: Final = 10_000
@@ -55,12 +55,8 @@ def read_contents(source: Path, parting: Parting) -> list[Content]:
     Raises:
         RejectedError: One cannot be read.
     """
-    paths = [source] if source.is_file() else []
-    for folder, folders, names in os.walk(source):
-        folders.sort()
-        paths += [path for name in sorted(names) if (path := Path(folder, name)).is_file()]
     try:
-        return [_content(path, source, parting) for path in paths]
+        return [_content(file, parting) for file in files_in(source)]
     except OSError as error:
         raise RejectedError(f"{error.filename} cannot be read: {error.strerror}") from error
 
@@ -76,13 +72,13 @@ def in_base64(digest: bytes) -> str:
     return base64.b64encode(digest).decode()
 
 
-def _content(path: Path, source: Path, parting: Parting) -> Content:
-    name = path.name if path == source else path.relative_to(source).as_posix()
+def _content(file: FoundFile, parting: Parting) -> Content:
+    path, name = file.path, file.inner or file.path.name
     size = path.stat().st_size
     part = max(parting.part, -(-size // _MOST_PARTS)) if size >= parting.beyond else 0
     whole, parts, read = md5(), [md5()], 0
-    with path.open("rb") as file:
-        while piece := file.read(min(_PIECE, part - read % part) if part else _PIECE):
+    with path.open("rb") as opened:
+        while piece := opened.read(min(_PIECE, part - read % part) if part else _PIECE):
             if part and read and read % part == 0:
                 parts.append(md5())
             whole.update(piece)

@@ -7,8 +7,9 @@ from typing import Final, TypeAlias
 from pydantic import JsonValue
 
 from bus import ArtifactReady, CheckpointSaved
+from sinks._values import compact
 from sinks._wandb_state import Upload
-from sinks._wandb_values import STEP, compact
+from sinks._wandb_values import STEP
 
 Numbers: TypeAlias = Mapping[str, JsonValue]
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from bus import DeliveryError, UnavailableError
+from bus import UnavailableError
 from sinks._http import HttpClient
+from sinks._resumed_uploads import gone_on_with
 from sinks._wandb_contents import Content, in_base64
 from sinks._wandb_queries import COMPLETE
 from sinks._wandb_server import WandbServer
@@ -90,20 +91,10 @@ class PartedUploads:
             DeliveryError: As `HttpClient.upload`.
         """
         key = _key(artifact_id, content)
-        under_way = self._under_way[key]
-        known = len(under_way.tags)
-        try:
-            for number in range(known, len(content.parts)):
+        with gone_on_with(self._under_way, key, content.name) as under_way:
+            for number in range(len(under_way.tags), len(content.parts)):
                 await self._put(under_way, content, number)
             await self._complete(artifact_id, under_way)
-        except UnavailableError:
-            raise
-        except DeliveryError as error:
-            del self._under_way[key]
-            if known:  # it may only be too old
-                raise UnavailableError(f"{content.name} begins again: {error}") from error
-            raise
-        del self._under_way[key]
 
     async def _put(self, under_way: _UnderWay, content: Content, number: int) -> None:
         """Upload one part."""

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from bus import Event, Record, RejectedError
+from sinks._values import compact
 from sinks._wandb_plan import Plan
 from sinks._wandb_state import Memory
 from sinks._wandb_summary import Summary
-from sinks._wandb_values import LONGEST_LINE, RESERVED, STEP, axes_of, compact
+from sinks._wandb_values import LONGEST_LINE, RESERVED, STEP, axes_of
 
 log = logging.getLogger("sinks")
 

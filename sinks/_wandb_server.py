@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from bus import MisconfiguredError, RejectedError, UnavailableError
 from sinks._http import HttpClient
+from sinks._json_answers import inside
 from sinks._wandb_answers import data_of
 from sinks._wandb_pace import Pace
 from sinks._wandb_plan import Alert
@@ -100,7 +101,7 @@ class WandbServer:
         Raises:
             MisconfiguredError: Nobody's.
         """
-        viewer = _mapping((await self.call("Viewer", VIEWER, {})).get("viewer"))
+        viewer = inside(await self.call("Viewer", VIEWER, {}), "viewer")
         name = viewer.get("username") or viewer.get("entity")
         if not name:
             raise MisconfiguredError("the server does not know this key", fix="check WANDB_API_KEY")
@@ -114,16 +115,16 @@ class WandbServer:
             "name": place.run_id,
         }
         data = await self.call("RunResumeStatus", STATUS, variables)
-        bucket = _mapping(_mapping(data.get("model")).get("bucket"))
+        bucket = inside(data, "model", "bucket")
         began = "t" in decoded(str(bucket.get("wandbConfig") or "{}"))
         return _run(bucket) if began else None
 
     async def upsert(self, variables: Mapping[str, JsonValue]) -> Place:
         """Make or change a run; where it is."""
         data = await self.call("UpsertBucket", UPSERT, variables)
-        bucket = _mapping(_mapping(data.get("upsertBucket")).get("bucket"))
-        project = _mapping(bucket.get("project"))
-        entity = _mapping(project.get("entity")).get("name")
+        bucket = inside(data, "upsertBucket", "bucket")
+        project = inside(bucket, "project")
+        entity = inside(project, "entity").get("name")
         name, run_id = project.get("name"), bucket.get("name")
         if not isinstance(entity, str) or not isinstance(name, str) or not isinstance(run_id, str):
             raise UnavailableError("UpsertBucket: the answer does not say where the run is")
@@ -165,11 +166,10 @@ class WandbServer:
             "run": place.run_id,
             "files": [name],
         }
-        made = _mapping(
-            (await self.call("CreateRunFiles", RUN_FILES, variables)).get("createRunFiles")
-        )
+        data = await self.call("CreateRunFiles", RUN_FILES, variables)
+        made = inside(data, "createRunFiles")
         files = made.get("files")
-        url = _mapping(files[0]).get("uploadUrl") if isinstance(files, list) and files else None
+        url = inside(files[0]).get("uploadUrl") if isinstance(files, list) and files else None
         if not isinstance(url, str):
             raise RejectedError(f"there is no place for {name!r}")
         return url, headers_of(made.get("uploadHeaders"))
@@ -188,10 +188,6 @@ def headers_of(listed: JsonValue) -> dict[str, str]:
     pairs: Sequence[JsonValue] = listed if isinstance(listed, list) else []
     split = [str(each).partition(":") for each in pairs]
     return {name.strip().lower(): value.strip() for name, _, value in split}
-
-
-def _mapping(value: JsonValue) -> dict[str, JsonValue]:
-    return value if isinstance(value, dict) else {}
 
 
 def _run(bucket: Mapping[str, JsonValue]) -> RemoteRun:

@@ -5,28 +5,20 @@ Arguments win over the environment, that over the settings files (`wandb/setting
 of W&B's own client and of Transformers' callback.
 """
 
-import configparser
 import netrc
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from annotated_types import Gt, Le
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import SettingsConfigDict
 
 from bus import SwitchedOffError
-from sinks._http import HttpSettings
+from sinks._service_settings import FALSE, TRUE, Names, ServiceSettings, read_ini, taken_apart, word
 
 Resume: TypeAlias = Literal["allow", "must", "never"]
 LogModel: TypeAlias = Literal["false", "end", "checkpoint"]
@@ -36,8 +28,6 @@ HOSTED: Final = "https://api.wandb.ai"
 
 _UPSTREAM: Final = ("api.wandb.ai", "api.forge.coreweave.com")
 """Names under which the hosted service is known, in `.netrc` too."""
-_TRUE: Final = frozenset({"1", "on", "yes", "true"})
-_FALSE: Final = frozenset({"0", "off", "no", "false", ""})
 _KEY: Final = re.compile(r"(?:\w+-)?[\w-]{40,}")
 _TOKEN: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+")
 _RUN_ID: Final = re.compile(r"[^:;,#?/'\s](?:[^:;,#?/']{0,126}[^:;,#?/'\s])?")
@@ -45,32 +35,25 @@ _PROJECT: Final = re.compile(r"[^/\\#?%:]{1,128}")
 _FILE_KEYS: Final = ("base_url", "mode", "project", "entity", "api_key")
 
 
-def _tags(value: object) -> object:
-    """WANDB_TAGS separates them by commas."""
-    if not isinstance(value, str):
-        return value
-    return tuple(tag for part in value.split(",") if (tag := part.strip()))
-
-
 def _resume(value: object) -> object:
     """WANDB_RESUME may also be auto, a yes or a no; ours always remembers its run's id."""
-    word = str(value).strip().lower()
-    return "allow" if word in _TRUE | _FALSE | {"auto"} else word
+    told = word(value)
+    return "allow" if told in TRUE | FALSE | {"auto"} else told
 
 
 def _log_model(value: object) -> object:
     """WANDB_LOG_MODEL was yes or no once."""
-    word = str(value).strip().lower()
-    return "end" if word in _TRUE else "false" if word in _FALSE else word
+    told = word(value)
+    return "end" if told in TRUE else "false" if told in FALSE else told
 
 
 def _mode(value: object) -> object:
-    word = str(value).strip().lower()
-    if word == "disabled":
+    told = word(value)
+    if told == "disabled":
         raise SwitchedOffError("WANDB_MODE is disabled")
-    if word == "shared":
+    if told == "shared":
         raise ValueError("'shared' leaves no run for this sink; leave the sink out, or set online")
-    return "offline" if word == "dryrun" else word
+    return "offline" if told == "dryrun" else told
 
 
 def settings_files() -> Iterator[Path]:
@@ -82,12 +65,7 @@ def settings_files() -> Iterator[Path]:
 
 def read_settings(path: Path) -> dict[str, str]:
     """What a settings file says; {} where there is none that can be read."""
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read(path, encoding="utf-8")
-        section = parser["default"]
-    except (OSError, UnicodeDecodeError, configparser.Error, KeyError):
-        return {}
+    section = read_ini(path).get("default", {})
     return {key: section[key] for key in _FILE_KEYS if section.get(key)}
 
 
@@ -107,33 +85,7 @@ def netrc_key(host: str) -> str | None:
     return None
 
 
-class _Elsewhere(PydanticBaseSettingsSource):
-    """What W&B's own client finds beside the variables that are named like fields."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[object, str, bool]:
-        del field
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, object]:
-        found: dict[str, object] = {}
-        for path in settings_files():
-            found = {**read_settings(path), **found}
-        base = str(self.current_state.get("base_url") or found.get("base_url") or HOSTED)
-        if not self.current_state.get("api_key"):
-            try:
-                host = urlsplit(base).hostname or ""
-            except ValueError:
-                host = ""
-            if key := netrc_key(host):
-                found["api_key"] = key
-        if os.environ.get("WANDB_INSECURE_DISABLE_SSL", "").lower() in _TRUE:
-            found["verify"] = False
-        if seconds := os.environ.get("WANDB_HTTP_TIMEOUT"):
-            found["timeout"] = seconds
-        return found
-
-
-class WandbSettings(HttpSettings):
+class WandbSettings(ServiceSettings):
     """Settings of the W&B sink; the variables are `WANDB_` and the name in capitals."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
@@ -152,9 +104,7 @@ class WandbSettings(HttpSettings):
         description="Name there; the run's own by default.",
     )
     notes: str | None = Field(default=None, description="A text about the run.")
-    tags: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_tags)] = Field(
-        default=(), description="Tags, separated by commas."
-    )
+    tags: Names = Field(default=(), description="Tags, separated by commas.")
     run_group: str | None = Field(default=None, description="Group that the run belongs to.")
     job_type: str | None = Field(default=None, description="What kind of job it is in its group.")
     run_id: str | None = Field(
@@ -193,23 +143,29 @@ class WandbSettings(HttpSettings):
     )
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment, then what W&B's own client would find."""
-        del dotenv_settings, file_secret_settings
-        first = InitSettingsSource(settings_cls, init_kwargs=init_settings())
-        return first, env_settings, _Elsewhere(settings_cls)
+    def _elsewhere(cls, known: Mapping[str, object]) -> dict[str, object]:
+        """What stands in W&B's settings files and in `.netrc`."""
+        found: dict[str, object] = {}
+        for path in settings_files():
+            found = {**read_settings(path), **found}
+        base = str(known.get("base_url") or found.get("base_url") or HOSTED)
+        if not known.get("api_key"):
+            try:
+                host = urlsplit(base).hostname or ""
+            except ValueError:
+                host = ""
+            if key := netrc_key(host):
+                found["api_key"] = key
+        if os.environ.get("WANDB_INSECURE_DISABLE_SSL", "").lower() in TRUE:
+            found["verify"] = False
+        if seconds := os.environ.get("WANDB_HTTP_TIMEOUT"):
+            found["timeout"] = seconds
+        return found
 
     @model_validator(mode="before")
     @classmethod
     def _usable(cls, data: dict[str, object]) -> dict[str, object]:
-        if os.environ.get("WANDB_DISABLED", "").lower() in _TRUE:
+        if os.environ.get("WANDB_DISABLED", "").lower() in TRUE:
             raise SwitchedOffError("WANDB_DISABLED is set")
         return data
 
@@ -226,10 +182,7 @@ class WandbSettings(HttpSettings):
     @field_validator("base_url")
     @classmethod
     def _served(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url.strip())
-        except ValueError:
-            raise ValueError("is no address") from None
+        parts = taken_apart(url.strip())
         if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
             raise ValueError("must be an http:// or https:// address without credentials")
         if parts.netloc == "forge.coreweave.com":

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bus import State
+from sinks._memory import SinkMemory
 
 
 class Upload(BaseModel):
@@ -27,7 +27,7 @@ class Upload(BaseModel):
     metadata: str = "{}"
 
 
-class Memory(BaseModel):
+class Memory(SinkMemory):
     """The sink's state. JSON texts keep NaN and infinities, which a cursor's own JSON would not.
 
     Attributes:
@@ -79,7 +79,3 @@ class Memory(BaseModel):
     masked: int = 0
     dropped: dict[str, int] = Field(default_factory=dict[str, int])
     closed: str | None = None
-
-    def state(self) -> State:
-        """As the delivery keeps it."""
-        return self.model_dump(mode="json", exclude_defaults=True)

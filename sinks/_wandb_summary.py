@@ -5,8 +5,9 @@ from typing import Final, cast
 
 from pydantic import JsonValue
 
+from sinks._values import compact
 from sinks._wandb_state import Memory
-from sinks._wandb_values import compact, decoded
+from sinks._wandb_values import decoded
 
 _PLAIN: Final = "last"
 _LONGEST: Final = 4096

@@ -35,6 +35,8 @@ from bus import (
     TrainerInitialized,
 )
 from sinks._tensorboard_values import rewritten
+from sinks._tracked import TRACKED, beyond, definition, result_name
+from sinks._values import compact
 from sinks._wandb_media import Media
 from sinks._wandb_models import artifact_of, final, model_of
 from sinks._wandb_plan import Alert, Plan, StoreArtifact, StoreFile
@@ -44,7 +46,6 @@ from sinks._wandb_state import Memory, Upload
 from sinks._wandb_summary import Summary
 from sinks._wandb_values import (
     LARGEST_CONFIG,
-    compact,
     configuration,
     console_line,
     decoded,
@@ -52,27 +53,7 @@ from sinks._wandb_values import (
     system_key,
 )
 
-WANTED: Final[tuple[type[Event], ...]] = (
-    AlertRaised,
-    ArtifactReady,
-    CheckpointSaved,
-    ConsoleLineLogged,
-    Evaluated,
-    HistogramLogged,
-    MediaLogged,
-    MessageLogged,
-    MetricDefined,
-    MetricsLogged,
-    ParametersLogged,
-    Predicted,
-    RunEnded,
-    RunStarted,
-    SummaryLogged,
-    SystemMetricsLogged,
-    TextLogged,
-    TrainEnded,
-    TrainerInitialized,
-)
+WANTED: Final[tuple[type[Event], ...]] = (*TRACKED, TrainerInitialized)
 
 _TOTALS: Final = frozenset(
     {
@@ -146,16 +127,13 @@ class Translation:
     def _results(self, record: Record, event: Evaluated | Predicted) -> None:
         """Add the numbers of an evaluation, unless they have been logged as metrics too."""
         heading = "eval" if isinstance(event, Evaluated) else "test"
-        dataset = event.dataset if isinstance(event, Evaluated) else None
         row: dict[str, JsonValue] = {}
         for key, value in event.metrics.items():
             logged = self._name(key)
             if self._rows.has(record, logged):
                 continue
-            if key.startswith((f"{heading}/", f"{heading}_")):
-                row[logged] = value
-            else:
-                row["/".join(part for part in (heading, dataset, key) if part)] = value
+            named = result_name(event, key, heading)
+            row[logged if named == key else named] = value
         self._rows.add(record, {key: row[key] for key in row if not self._rows.has(record, key)})
 
     def _rewrites(self) -> bool:
@@ -168,11 +146,7 @@ class Translation:
     def _configure(self, event: RunStarted | ParametersLogged | MetricDefined) -> None:
         memory = self._memory
         if isinstance(event, MetricDefined):
-            told = {
-                key: str(value)
-                for key in ("goal", "summary", "step_metric")
-                if (value := getattr(event, key)) is not None
-            }
+            told = {key: each for key, each in definition(event).items() if key != "unit"}
             memory.defined = {**memory.defined, event.name: told}
         elif isinstance(event, ParametersLogged):
             self._config.update(event.parameters)
@@ -189,9 +163,7 @@ class Translation:
         if started.attempt <= memory.masked_for:
             return
         memory.masked_for = started.attempt
-        beyond = started.resumed_from_step
-        delivered = {} if beyond is None else memory.delivered
-        memory.mask = {name: step for name, step in delivered.items() if step > (beyond or 0)}
+        memory.mask = beyond(started, memory.delivered)
         runtime = self._summary.value("_runtime")
         if isinstance(runtime, (int, float)):
             memory.started = started.time - runtime

@@ -10,6 +10,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from bus import HistogramLogged
+from sinks._values import compact
 
 STEP: Final = "train/global_step"
 """The metric that Transformers' callback puts on every x axis."""
@@ -46,11 +47,6 @@ _HOST_KEYS: Final = {
     "host/memory_percent": "memory_percent",
     "process/threads": "proc.cpu.threads",
 }
-
-
-def compact(value: object) -> str:
-    """JSON with bare NaN and infinities, as W&B's own client writes it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def decoded(text: str) -> dict[str, JsonValue]:

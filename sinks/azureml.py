@@ -11,6 +11,7 @@ from bus import (
     SinkSettings,
     UnavailableError,
 )
+from sinks._authorization import bearer
 from sinks._azureml_client import WorkspaceClient
 from sinks._azureml_files import WorkspaceFiles
 from sinks._azureml_settings import CLOUDS, AzureMLSettings
@@ -73,7 +74,7 @@ class AzureMLSink(MlflowSink):
 
     def headers(self) -> Mapping[str, str]:
         """The token that is good at the moment."""
-        return {"authorization": f"Bearer {self._client.token}"} if self._client.token else {}
+        return bearer(self._client.token)
 
     def origins(self) -> tuple[str, ...]:
         """The workspace, and not its storage."""

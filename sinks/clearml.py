@@ -1,10 +1,9 @@
 """Writes a run to a ClearML server, over its HTTP interface and without its client."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Final
+from typing import ClassVar
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 from bus import (
     Batch,
@@ -27,11 +26,9 @@ from sinks._clearml_settings import ClearmlSettings, LogModel, current_task_id
 from sinks._clearml_state import Memory
 from sinks._clearml_task import OpenTask
 from sinks._clearml_translation import WANTED, Translation
+from sinks._steps import take_steps, translate
 
 __all__ = ["ClearmlSettings", "ClearmlSink"]
-
-_SLICE: Final = 50
-"""Records that are translated before others on the loop have their turn."""
 
 
 class ClearmlSink(HttpSink):
@@ -217,19 +214,14 @@ class ClearmlSink(HttpSink):
 
     async def _send(self, task: OpenTask, batch: Batch, memory: Memory) -> None:
         translation = Translation(memory, task_id=task.task_id, log_model=self._log_model)
-        for index, record in enumerate(batch):
-            if index % _SLICE == _SLICE - 1:
-                await checkpoint()
-            translation.add(record)
+        await translate(batch, translation.add)
         translation.end()
-        committed = 0
-        steps = translation.plan.ended()
-        for step in steps:
-            await task.take(step, memory)
-            if step.done > committed and step is not steps[-1]:
-                so_far = memory.model_copy(update={"counts": step.counts})
-                await batch.commit(step.done - committed, so_far.state())
-                committed = step.done
+        await take_steps(
+            translation.plan.ended(),
+            batch,
+            lambda step, _: task.take(step, memory),
+            lambda step: memory.model_copy(update={"counts": step.counts}).state(),
+        )
 
     async def _store_last(self, task: OpenTask, memory: Memory) -> None:
         for mark, (kind, name, source, step) in list(memory.last_files.items()):

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 from bus import (
     Batch,
@@ -27,7 +26,7 @@ from bus import (
 from sinks import HttpSink
 from sinks._comet_answers import KEYS, ExistsError, classify
 from sinks._comet_assets import Assets
-from sinks._comet_plan import Stretch, length, place_of
+from sinks._comet_plan import Stretch, length
 from sinks._comet_remote import RemoteExperiment
 from sinks._comet_rest import RestServer
 from sinks._comet_send import Pauses, Progress, Sender
@@ -37,13 +36,12 @@ from sinks._comet_state import Memory
 from sinks._comet_translation import WANTED, Latest, Translation
 from sinks._comet_uploads import waiting
 from sinks._comet_values import shortened
+from sinks._steps import translate
+from sinks._tracked import place_of
 
 __all__ = ["CometSettings", "CometSink"]
 
 log: logging.Logger = logging.getLogger("sinks")
-
-_SLICE = 50
-"""Records that are translated before others on the loop have their turn."""
 
 
 class CometSink(HttpSink):
@@ -254,10 +252,7 @@ class CometSink(HttpSink):
         """What a few records mean; the memory holds them afterwards."""
         stretch = Stretch(place_of(records[0]), records[-1].seq)
         translation = Translation(stretch, memory, latest, self._options, self._context.name)
-        for index, record in enumerate(records):
-            if index % _SLICE == _SLICE - 1:
-                await checkpoint()
-            translation.add(record)
+        await translate(records, translation.add)
         if records[-1].event.type == "run_ended":
             memory.waiting = {}
         return stretch

@@ -14,12 +14,13 @@ from bus import (
     State,
     UnavailableError,
 )
+from sinks._authorization import basic, bearer, secret
 from sinks._dagshub_files import Repository, RepositoryFiles
 from sinks._dagshub_settings import DagsHubSettings
 from sinks._mlflow_artifacts import Artifacts
 from sinks._mlflow_server import MlflowServer, RemoteRun
 from sinks._mlflow_values import OLD, Limits
-from sinks.mlflow import MlflowSink, basic, secret
+from sinks.mlflow import MlflowSink
 
 __all__ = ["DagsHubSettings", "DagsHubSink"]
 
@@ -113,8 +114,7 @@ class DagsHubSink(MlflowSink):
         self._user = name
 
     def _bearer(self) -> Mapping[str, str]:
-        token = self._options.token
-        return {"authorization": f"Bearer {token}"} if token else {}
+        return bearer(self._options.token)
 
     def _owner(self) -> str:
         return self._user or super()._owner()

@@ -1,13 +1,9 @@
 """Writes a run to an MLflow tracking server, over its REST interface and without its client."""
 
-import base64
 import getpass
 import logging
 from collections.abc import Mapping
 from typing import ClassVar, Final
-
-from anyio.lowlevel import checkpoint
-from pydantic import SecretStr
 
 from bus import (
     Batch,
@@ -26,15 +22,19 @@ from bus import (
     UnavailableError,
 )
 from sinks import HttpSink
+from sinks._authorization import basic, bearer, secret
 from sinks._mlflow_answers import ParameterChangedError, classify, named
 from sinks._mlflow_artifacts import Artifacts
 from sinks._mlflow_names import legal_key
-from sinks._mlflow_plan import LogBatch, Plan, Upload
+from sinks._mlflow_plan import LogBatch, Plan, Step, Upload
 from sinks._mlflow_server import TOKEN, MlflowServer, RemoteRun
 from sinks._mlflow_settings import MlflowSettings, active_run_id
 from sinks._mlflow_state import Memory, ledger
 from sinks._mlflow_translation import WANTED, Ledger, Translation
-from sinks._mlflow_values import OLD, Limits, milliseconds
+from sinks._mlflow_values import OLD, Limits
+from sinks._steps import take_steps, translate
+from sinks._tracked import beyond, place_of
+from sinks._values import milliseconds
 
 __all__ = ["MlflowSettings", "MlflowSink"]
 
@@ -47,8 +47,6 @@ _STATUS: Final[dict[Outcome, str]] = {
     "stopped": "FINISHED",
     "preempted": "KILLED",
 }
-_SLICE: Final = 50
-"""Records that are translated before others on the loop have their turn."""
 
 
 class MlflowSink(HttpSink):
@@ -114,8 +112,7 @@ class MlflowSink(HttpSink):
         settings = self._options
         if settings.tracking_username:
             return basic(settings.tracking_username, secret(settings.tracking_password))
-        token = secret(settings.tracking_token)
-        return {"authorization": f"Bearer {token}"} if token else {}
+        return bearer(secret(settings.tracking_token))
 
     def origins(self) -> tuple[str, ...]:
         """The tracking server alone is shown the credentials."""
@@ -252,11 +249,9 @@ class MlflowSink(HttpSink):
         if started is None or started.attempt <= memory.masked_for:
             return
         memory.masked_for = started.attempt
-        beyond = started.resumed_from_step
         memory.mask = {}
-        if beyond is not None:
-            run = await self._server.run(self._run.run_id)
-            memory.mask = {name: step for name, step in run.steps.items() if step > beyond}
+        if started.resumed_from_step is not None:
+            memory.mask = beyond(started, (await self._server.run(self._run.run_id)).steps)
         self._ledger.mask = dict(memory.mask)
         await batch.commit(0, memory.state())
 
@@ -271,10 +266,7 @@ class MlflowSink(HttpSink):
             keeps_all=self._keeps_all,
             last_files=memory.last_files,
         )
-        for index, record in enumerate(batch):
-            if index % _SLICE == _SLICE - 1:
-                await checkpoint()
-            translation.add(record)
+        await translate(batch, translation.add)
         if translation.left_out:
             log.warning(
                 "%s: max_log_params=%s, so %d parameters are left out: %s",
@@ -292,16 +284,13 @@ class MlflowSink(HttpSink):
         return translation
 
     async def _send(self, batch: Batch, memory: Memory, translation: Translation) -> None:
-        committed = 0
-        steps = translation.plan.ended()
-        for step in steps:
+        async def take(step: Step, committed: int) -> None:
             if isinstance(step, LogBatch):
                 await self._log(step, committed)
             else:
                 await self._store(batch, memory, step, committed)
-            if step.done > committed and step is not steps[-1]:
-                await batch.commit(step.done - committed, memory.state())
-                committed = step.done
+
+        await take_steps(translation.plan.ended(), batch, take, lambda _: memory.state())
 
     async def _log(self, step: LogBatch, committed: int) -> None:
         assert self._run is not None
@@ -326,7 +315,7 @@ class MlflowSink(HttpSink):
         """Upload, noting each file of a folder, so that a retry goes on behind it."""
         assert self._artifacts is not None
         record = batch[step.record]
-        under_way = f"{record.attempt}.{record.rank}.{record.seq}:{step.target}"
+        under_way = f"{place_of(record)}:{step.target}"
         if memory.uploading != under_way:
             memory.uploading, memory.uploaded = under_way, 0
 
@@ -347,17 +336,6 @@ class MlflowSink(HttpSink):
         for step in plan.ended():
             if isinstance(step, LogBatch):
                 await self._server.log(run.run_id, step)
-
-
-def basic(user: str, password: str) -> Mapping[str, str]:
-    """The header of basic authentication (RFC 7617)."""
-    pair = f"{user}:{password}".encode()
-    return {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
-
-
-def secret(value: SecretStr | None) -> str:
-    """What a setting holds; "" where there is none."""
-    return "" if value is None else value.get_secret_value()
 
 
 def _user() -> str:

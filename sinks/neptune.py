@@ -6,7 +6,6 @@ from pathlib import PurePath
 from typing import ClassVar, Final, TypeAlias
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 from bus import (
     Batch,
@@ -34,6 +33,8 @@ from sinks._neptune_settings import NeptuneSettings
 from sinks._neptune_state import Memory
 from sinks._neptune_translation import WANTED, Translation
 from sinks._neptune_values import Operation
+from sinks._steps import take_steps, translate
+from sinks._tracked import place_of
 
 __all__ = ["NeptuneSettings", "NeptuneSink"]
 
@@ -45,8 +46,6 @@ Listen: TypeAlias = Callable[
 
 _FAILED: Final = frozenset({"failed", "crashed"})
 _STOPS: Final = frozenset({"neptune/stop", "neptune/abort"})
-_SLICE: Final = 50
-"""Records that are translated before others on the loop have their turn."""
 _REFUSED: Final = "refused by the server"
 _NOT_STORED: Final = "a file that is gone, or that the server refused"
 _FURTHER: Final = "the series on the server was further already"
@@ -148,19 +147,15 @@ class NeptuneSink(HttpSink):
         memory = Memory.model_validate(state)
         started = next((each for each in batch.events if isinstance(each, RunStarted)), None)
         if started is not None:
-            memory.resume(started.attempt, started.resumed_from_step)
+            memory.resume(started)
         translation = Translation(Ledger.of(memory, self._latest), self._options)
-        for index, record in enumerate(batch):
-            if index % _SLICE == _SLICE - 1:
-                await checkpoint()
-            translation.add(record)
-        committed = 0
-        steps = translation.plan.ended()
-        for step in steps:
-            await self._do(step, batch, memory)
-            if step.done > committed and step is not steps[-1]:
-                await batch.commit(step.done - committed, memory.state())
-                committed = step.done
+        await translate(batch, translation.add)
+        await take_steps(
+            translation.plan.ended(),
+            batch,
+            lambda step, _: self._do(step, batch, memory),
+            lambda _: memory.state(),
+        )
         return memory.state()
 
     async def watch(self) -> None:
@@ -229,7 +224,7 @@ class NeptuneSink(HttpSink):
         """Upload, noting each file of a folder, so that a retry goes on behind those stored."""
         assert self._files is not None
         record = batch[step.record]
-        under_way = f"{record.attempt}.{record.rank}.{record.seq}:{step.attribute}"
+        under_way = f"{place_of(record)}:{step.attribute}"
         if memory.uploading != under_way:
             memory.uploading, memory.uploaded = under_way, 0
 

@@ -1,13 +1,11 @@
 """Writes a run to Weights & Biases over its HTTP interface, without its client."""
 
-import base64
 import logging
 from pathlib import Path
 from typing import ClassVar, Final
 
 import anyio
 from anyio import to_thread
-from anyio.lowlevel import checkpoint
 from pydantic import JsonValue
 
 from bus import (
@@ -28,6 +26,8 @@ from bus import (
     Stop,
 )
 from sinks import HttpSink
+from sinks._authorization import basic, secret
+from sinks._steps import take_steps, translate
 from sinks._wandb_answers import classify
 from sinks._wandb_artifacts import Artifacts
 from sinks._wandb_begin import Beginning
@@ -52,8 +52,6 @@ _EXIT_CODES: Final[dict[Outcome, int]] = {
     "preempted": 1,
 }
 """A run that crashed has none: the server finds out by itself that it is silent."""
-_SLICE: Final = 50
-"""Records that are translated before others on the loop have their turn."""
 
 
 class WandbSink(HttpSink):
@@ -131,10 +129,7 @@ class WandbSink(HttpSink):
             await batch.commit(0, memory.state())
         assert self._sender is not None
         translation = Translation(memory, self._options, await _media(batch))
-        for index, record in enumerate(batch):
-            if index % _SLICE == _SLICE - 1:
-                await checkpoint()
-            translation.add(record)
+        await translate(batch, translation.add)
         await self._send(self._sender, batch, translation.plan.ended())
         return memory.state()
 
@@ -172,8 +167,7 @@ class WandbSink(HttpSink):
 
     def _server(self) -> WandbServer:
         settings = self._options
-        key = "" if settings.api_key is None else settings.api_key.get_secret_value()
-        headers = {"authorization": f"Basic {base64.b64encode(f'api:{key}'.encode()).decode()}"}
+        headers = basic("api", secret(settings.api_key))
         if settings.username:
             headers["x-wandb-username"] = settings.username
         if settings.user_email:
@@ -195,8 +189,7 @@ class WandbSink(HttpSink):
         self.ask(Stop(reason="stopped on the run's page"))
 
     async def _send(self, sender: Sender, batch: Batch, steps: list[Step]) -> None:
-        committed = 0
-        for step in steps:
+        async def take(step: Step, committed: int) -> None:
             try:
                 if isinstance(step, StoreArtifact) and batch[step.record].event.type == "run_ended":
                     await _store_last(sender, step)
@@ -206,9 +199,8 @@ class WandbSink(HttpSink):
                 if isinstance(step, Request):
                     raise RejectedError(str(error), guilty=(step.record - committed,)) from error
                 raise
-            if step.done > committed and step is not steps[-1]:
-                await batch.commit(step.done - committed, step.state)
-                committed = step.done
+
+        await take_steps(steps, batch, take, lambda step: step.state)
 
 
 async def _store_last(sender: Sender, step: StoreArtifact) -> None:

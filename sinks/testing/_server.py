@@ -83,6 +83,12 @@ class Exchange:
         self._server = server
         self._handler = handler
 
+    @property
+    def connection(self) -> socket.socket:
+        """The connection itself, for what HTTP says nothing of."""
+        connection: socket.socket = self._handler.connection
+        return connection
+
     def apply(self) -> Reply:
         """Show the request to the service."""
         return self._server.apply(self.request)
@@ -283,7 +289,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         if self.headers.get("transfer-encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("content-length", "0")))
+            size = int(self.headers.get("content-length", "0"))
+            body = self.rfile.read(size)
+            if len(body) < size:
+                raise ConnectionResetError("the client went away before its request was complete")
+            return body
         pieces: list[bytes] = []
         while size := int(self.rfile.readline().split(b";")[0], 16):
             pieces.append(self.rfile.read(size))

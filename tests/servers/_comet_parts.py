@@ -4,39 +4,26 @@ Written from what comet_ml 3.58.8 sends when it is told that storage may be used
 """
 
 import hashlib
-import threading
 import uuid
-from collections import deque
-from http.server import ThreadingHTTPServer
 
-from tests.servers._comet_http import Refused, handler
+from sinks.testing import Reply
+from tests.servers import _tracker
+from tests.servers._comet_bodies import Refused
 
 
-class Storage:
-    """Takes parts at the addresses that it has handed out; `with Storage() as storage:` serves.
+class Storage(_tracker.TrackerServer):
+    """Takes parts at the addresses that it has handed out; each request is a call "part"."""
 
-    Attributes:
-        sizes: Bytes of each part that was sent, taken or not.
-        faults: Statuses that the next parts are answered; None takes one.
-    """
+    methods = frozenset({"PUT"})
 
     def __init__(self):
-        self.sizes = []
-        self.faults = deque()
+        super().__init__()
         self._uploads = {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler(self))
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
 
-    def __enter__(self):
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    @property
+    def sizes(self):
+        """Bytes of each part that was sent, taken or not."""
+        return [len(content) for content in self.calls("part")]
 
     def begin(self, asset, count):
         """Hand out addresses for the parts of an asset: an id, and the addresses."""
@@ -53,18 +40,17 @@ class Storage:
         del self._uploads[request]
         return asset, b"".join(bodies)
 
-    def answer(self, method, target, headers, content):
-        """As the stand-in for Comet answers."""
-        self.sizes.append(len(content))
-        fault = self.faults.popleft() if self.faults else None
-        _, request, number = target.partition("?")[0].split("/")
-        _, bodies = self._uploads.get(request, (None, []))
-        if fault is not None:
-            return fault, {}, b"", True
-        if method != "PUT" or "authorization" in headers or not bodies:
-            return 403, {}, b"<Error><Code>AccessDenied</Code></Error>", True
-        bodies[int(number)] = content
-        return 200, {"etag": _tag(content)}, b"", True
+    def read(self, request):
+        return "part", request.content
+
+    def apply(self, request, call, body):
+        del call
+        _, upload, number = request.path.split("/")
+        _, bodies = self._uploads.get(upload, (None, []))
+        if "authorization" in request.headers or not bodies:
+            raise _tracker.Refused(403, b"<Error><Code>AccessDenied</Code></Error>")
+        bodies[int(number)] = body
+        return Reply(200, b"", {"etag": _tag(body)})
 
 
 def _tag(content):

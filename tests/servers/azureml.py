@@ -9,15 +9,17 @@ import json
 import re
 import time
 from datetime import UTC, datetime
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
 
-from tests.servers import mlflow
+from sinks.testing import Reply
+from tests.servers import _tracker, mlflow
 from tests.servers.mlflow import Refused, Run, bad
 
 SCOPE = (
     "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/fake-rg"
     "/providers/Microsoft.MachineLearningServices/workspaces/fake-ws"
 )
+HISTORY = f"/history/v1.0{SCOPE}/"
 TOKEN = "FAKE.JWT.TOKEN"  # noqa: S105 - of no server
 LIMITS = {"metrics": 200, "params": 200, "tag": 1000}
 
@@ -29,41 +31,40 @@ def token(seconds, name="a"):
     return ".".join([each.rstrip("=") for each in coded] + ["c2lnbmVk"])
 
 
-class Storage(mlflow.StandIn):
+class Storage(_tracker.TrackerServer):
     """The workspace's storage, at an address of its own, which wants no token.
 
     Attributes:
         blobs: What is stored, by path.
     """
 
-    def __init__(self):
-        super().__init__()
+    methods = frozenset({"PUT"})
+
+    def __init__(self, *, certificate=None):
+        super().__init__(certificate=certificate)
         self.blobs = {}
         self.blocks = {}
 
-    def answer(self, method, target, headers, content):
+    def read(self, request):
+        return "blob", request.query
+
+    def apply(self, request, call, body):
         """Put Blob, Put Block and Put Block List, with the signature of the address."""
-        parts = urlsplit(target)
-        query = {key: value[0] for key, value in parse_qs(parts.query).items()}
-        path = unquote(parts.path.removeprefix("/blob/"))
-        self.requests.append((method, parts.path, query))
-        self.headers.append(headers)
-        fault = self.faults["blob"].popleft() if self.faults["blob"] else None
-        if isinstance(fault, int):
-            return fault, b"", True
-        allowed = method == "PUT" and query.get("sig") == "fake" and "authorization" not in headers
+        del call
+        path, headers = unquote(request.path.removeprefix("/blob/")), request.headers
+        allowed = body.get("sig") == "fake" and "authorization" not in headers
         if not allowed or not re.fullmatch(r"\d{4}-\d\d-\d\d", headers.get("x-ms-version", "")):
-            return 403, b"AuthenticationFailed", True
-        if "comp" not in query:
+            raise _tracker.Refused(403, b"AuthenticationFailed")
+        if "comp" not in body:
             if headers.get("x-ms-blob-type") != "BlockBlob":
-                return 400, b"MissingRequiredHeader", True
-            self.blobs[path] = content
-        elif query["comp"] == "block":
-            self.blocks[path, query["blockid"]] = content
+                raise _tracker.Refused(400, b"MissingRequiredHeader")
+            self.blobs[path] = request.content
+        elif body["comp"] == "block":
+            self.blocks[path, body["blockid"]] = request.content
         else:
-            names = re.findall(r"<Latest>([^<]+)</Latest>", content.decode())
+            names = re.findall(r"<Latest>([^<]+)</Latest>", request.content.decode())
             self.blobs[path] = b"".join(self.blocks[path, name] for name in names)
-        return 201, b"", fault != "lose"
+        return Reply(201, b"")
 
 
 class StandIn(mlflow.StandIn):
@@ -76,9 +77,9 @@ class StandIn(mlflow.StandIn):
         job: The run that the platform begins and ends, if there is one.
     """
 
-    def __init__(self):
-        super().__init__()
-        self.storage = Storage()
+    def __init__(self, *, certificate=None):
+        super().__init__(certificate=certificate)
+        self.storage = Storage(certificate=certificate)
         self.tokens = {TOKEN}
         self.renewed = []
         self.job = None
@@ -87,11 +88,6 @@ class StandIn(mlflow.StandIn):
     def tracking_uri(self):
         """Where the sink finds the workspace; a real one is behind TLS, at azureml://."""
         return f"{self.url}/mlflow/v1.0{SCOPE}"
-
-    def secure(self, certificate):
-        """Speak TLS, as the workspace's own client wants it; so does the storage."""
-        super().secure(certificate)
-        self.storage.secure(certificate)
 
     def __enter__(self):
         self.storage.__enter__()
@@ -114,27 +110,30 @@ class StandIn(mlflow.StandIn):
 
     def answer(self, method, target, headers, content):
         """MLflow below one path, tokens and places of files below another."""
-        prefix = f"/mlflow/v2.0{SCOPE}"
         if headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
-            return 401, b'{"error": {"code": "UserError", "message": "Unauthorized"}}', True
-        if target.startswith(f"{prefix}/api/"):
-            return super().answer(method, target.removeprefix(prefix), headers, content)
-        path = urlsplit(target).path
-        self.requests.append((method, path, content))
-        self.headers.append(headers)
-        try:
-            found = self._history(method, path.removeprefix(f"/history/v1.0{SCOPE}/"), content)
-        except Refused as refusal:
-            return refusal.status, refusal.body, True
-        return 200, json.dumps(found).encode(), True
+            return Reply(401, b'{"error": {"code": "UserError", "message": "Unauthorized"}}')
+        prefix = f"/mlflow/v2.0{SCOPE}"
+        if not target.startswith((f"{prefix}/api/", HISTORY)):
+            return Reply(404, b"")
+        return super().answer(method, target.removeprefix(prefix), headers, content)
+
+    def read(self, request):
+        if request.path.startswith(HISTORY):
+            return request.path, request.content
+        return super().read(request)
+
+    def apply(self, request, call, body):
+        if request.path.startswith(HISTORY):
+            return self._history(request.method, call.removeprefix(HISTORY), body)
+        return super().apply(request, call, body)
 
     def _history(self, method, path, content):
         found = re.fullmatch(r"(experiments|experimentids)/([^/]+)/runs/([^/]+)/(.+)", path)
         if found is None:
-            raise Refused(404, "")
+            raise Refused(404)
         run = self.runs.get(unquote(found[3]))
         if run is None or unquote(found[2]) not in self._names(run, found[1]):
-            raise Refused(404, "")
+            raise Refused(404)
         if (method, found[4]) == ("GET", "token") and self.renewed:
             return self._token()
         if (method, found[4]) == ("GET", "artifacts"):
@@ -142,7 +141,7 @@ class StandIn(mlflow.StandIn):
             return {"value": [{**origin, "path": path} for path in self.files]}
         if (method, found[4]) == ("POST", "artifacts/batch/metadata"):
             return self._places(json.loads(content))
-        raise Refused(404, "")
+        raise Refused(404)
 
     def _names(self, run, kind):
         number = run.info["experiment_id"]

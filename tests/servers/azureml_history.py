@@ -7,9 +7,8 @@ copy, so they hold what that client reads of them.
 
 import json
 from collections import defaultdict
-from urllib.parse import urlsplit
 
-from tests.servers import mlflow
+from tests.servers._tracker import TrackerServer
 from tests.servers.azureml import SCOPE, token
 from tests.servers.mlflow import Refused, bad
 
@@ -19,13 +18,15 @@ SERVICES = ("api", "experimentation", "history", "hyperdrive", "modelmanagement"
 SCALAR = {"uxMetricType": "azureml.v1.scalar"}
 
 
-class StandIn(mlflow.StandIn):
-    """A workspace with the run of one job.
+class StandIn(TrackerServer):
+    """A workspace with the run of one job; its calls are the paths.
 
     Attributes:
         series: Each metric's values, in the order in which they came; they have no step.
         awaited: How often the client asked whether its metrics are stored.
     """
+
+    refusal = Refused
 
     def __init__(self):
         super().__init__()
@@ -51,21 +52,16 @@ class StandIn(mlflow.StandIn):
             "AZUREML_CURRENT_CLOUD": "AzureCloud",
         }
 
-    def answer(self, method, target, headers, content):
-        """The addresses without a token, all else with the job's."""
-        path = urlsplit(target).path
-        try:
-            if path == "/discovery":
-                found = dict.fromkeys(SERVICES, self.url)
-            else:
-                found = self._history(method, path, headers, content)
-        except Refused as refusal:
-            return refusal.status, refusal.body, True
-        return 200, json.dumps(found).encode(), True
+    def read(self, request):
+        return request.path, json.loads(request.content) if request.method == "POST" else None
 
-    def _history(self, method, path, headers, content):
-        if headers.get("authorization") != f"Bearer {self._token}":
+    def apply(self, request, call, body):
+        """The addresses without a token, all else with the job's."""
+        if call == "/discovery":
+            return dict.fromkeys(SERVICES, self.url)
+        if request.headers.get("authorization") != f"Bearer {self._token}":
             raise Refused(401, "UserError")
+        method, path = request.method, request.path
         runs = f"/history/v1.0{SCOPE}/experiment"
         if (method, path) == ("GET", f"{runs}ids/e1/runs/{JOB}"):
             return {"runId": JOB, "rootRunId": JOB, "runNumber": 1, "status": "Running"}
@@ -73,7 +69,6 @@ class StandIn(mlflow.StandIn):
             self.awaited += 1
             return {}
         if (method, path) == ("POST", f"/metric/v2.0{SCOPE}/runs/{JOB}/batch"):
-            body = json.loads(content)
             if body.keys() != {"values", "reportErrors"}:
                 raise bad("batch")
             for metric in body["values"]:

@@ -5,16 +5,14 @@ against it. Both servers are on one port.
 """
 
 import base64
-import contextlib
 import json
 import math
 import re
-import threading
-from collections import defaultdict, deque
+from collections import defaultdict
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
+from tests.servers import _tracker
 from tests.servers import clearml_reading as reading
 from tests.servers.clearml_fields import CALLS, EVENTS, LEVELS, STRAY
 
@@ -25,14 +23,12 @@ OPEN = frozenset({"created", "in_progress"})
 STATES = OPEN | {"queued", "stopped", "failed", "completed", "published"}
 
 
-class Refused(Exception):  # noqa: N818 - an answer, no error of ours
-    """An answer that is no 200."""
+class Refused(_tracker.Refused):
+    """In ClearML's words."""
 
-    def __init__(self, status, code, message=""):
-        super().__init__(message)
-        self.status = status
+    def __init__(self, status, code=0, message=""):
         meta = {"result_code": status, "result_subcode": code, "result_msg": message}
-        self.body = json.dumps({"meta": meta, "data": {}}).encode()
+        super().__init__(status, {"meta": meta, "data": {}}, message)
 
 
 @dataclass
@@ -60,46 +56,28 @@ class Task:
         return list(self.scalars.get((metric, variant), {}).items())
 
 
-class StandIn:
-    """The servers; `with StandIn() as server:` serves on `server.url` from a thread.
+class StandIn(_tracker.TrackerServer):
+    """The servers; uploads are called "upload", what else is asked of the file server "file".
 
     Attributes:
         token: What a login gives; another one makes those given before worthless.
-        requests: Calls so far, with their bodies; uploads are called "upload".
-        faults: For each call what its next requests meet: "lose" applies it and closes the
-            connection, a `Refused` or a number is answered instead of applying it.
         files: Uploads by their path.
-        before: Called with the name of each call, before it is answered.
         refuses: Tells of the body of a call, or of one event, whether it is not valid.
     """
 
+    methods = frozenset({"GET", "POST", "PUT", "DELETE"})
+    refusal = Refused
+
     def __init__(self, *, access="FAKE", secret="FAKE"):  # noqa: S107 - of no server
+        super().__init__()
         self.token = "FAKE.JWT.TOKEN"  # noqa: S105 - of no server
         self.projects = {}
         self.tasks = {}
         self.models = {}
         self.files = {}
-        self.requests = []
-        self.headers = []
-        self.faults = defaultdict(deque)
-        self.before = lambda _call: None
         self.refuses = lambda _body: False
         self._basic = f"Basic {base64.b64encode(f'{access}:{secret}'.encode()).decode()}"
         self._count = 0
-        self._lock = threading.RLock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self):
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     @property
     def task(self):
@@ -107,56 +85,46 @@ class StandIn:
         (task,) = self.tasks.values()
         return task
 
-    def calls(self, call):
-        """The bodies of the requests of a call."""
-        return [body for name, body in self.requests if name == call]
-
     def abort(self, task_id):
         """What the button of that name does to a task that no agent runs."""
         self.tasks[task_id].fields |= {"status": "stopped", "status_message": "Stopped by Somebody"}
 
-    def answer(self, method, target, headers, content):
-        """Do what a request asks: the status, the body, and whether to answer at all."""
-        path = urlsplit(target).path
-        api = re.match(r"/(v[\d.]+|auth\.)", path)
-        call = path.rpartition("/")[2] if api else "upload" if path == "/" else "file"
-        with self._lock:
-            self.before(call)
-            fault = self.faults[call].popleft() if self.faults[call] else None
-            try:
-                self.headers.append(headers)
-                _raise(fault)
-                self._authorized(call, headers)
-                if call == "upload":
-                    body = self._upload(method, headers, content)
-                elif call == "file":
-                    body = self._file(method, unquote(path))
-                else:
-                    body = _good(self._apply(path, call, headers, content))
-            except Refused as refusal:
-                return refusal.status, refusal.body, True
-        return 200, body, fault != "lose"
+    def read(self, request):
+        if not re.match(r"/(v[\d.]+|auth\.)", request.path):
+            return "upload" if request.path == "/" else "file", None
+        call = request.path.rpartition("/")[2]
+        if call == "events.add_batch":
+            lines = request.content.decode().splitlines()
+            return call, [json.loads(line) for line in lines if line]
+        return call, json.loads(request.content) if call in CALLS else None
+
+    def apply(self, request, call, body):
+        self._authorized(call, request.headers)
+        if call == "upload":
+            return self._upload(request.method, request.headers, request.content)
+        if call == "file":
+            return self._file(request.method, unquote(request.path))
+        meta = {"result_code": 200, "result_subcode": 0, "result_msg": "OK"}
+        return {"meta": meta, "data": self._called(request, call, body)}
 
     def _authorized(self, call, headers):
         expected = {f"Bearer {self.token}"} | ({self._basic} if call == "auth.login" else set())
         if headers.get("authorization") not in expected:
             raise Refused(401, 20, "Unauthorized (invalid credentials)")
 
-    def _apply(self, path, call, headers, content):
-        if headers.get("content-encoding"):
+    def _called(self, request, call, body):
+        if request.headers.get("content-encoding"):
             raise Refused(415, 0, "Unsupported content encoding")
-        if path == "/auth.login":
+        if request.path == "/auth.login":
             return {"token": self.token}
-        if not re.fullmatch(r"/v2\.\d+/[a-z_]+\.[a-z_]+", path):
+        if not re.fullmatch(r"/v2\.\d+/[a-z_]+\.[a-z_]+", request.path):
             raise Refused(400, 0, "Invalid request path")
         if call == "events.add_batch":
-            return self._add_batch(headers, content)
+            return self._add_batch(request, body)
         if call not in CALLS:
             raise Refused(400, 0, f"Unable to resolve endpoint {call}")
-        if headers.get("content-type") != "application/json":
+        if request.headers.get("content-type") != "application/json":
             raise Refused(400, 12, "Validation error (content type)")
-        body = json.loads(content)
-        self.requests.append((call, body))
         _check(body, *CALLS[call])
         self._refuse(body)
         return getattr(self, f"_{call.replace('.', '_')}")(body)
@@ -344,13 +312,11 @@ class StandIn:
         ]
         return {"models": found}
 
-    def _add_batch(self, headers, content):
-        if headers.get("content-type") != "application/json-lines":
+    def _add_batch(self, request, events):
+        if request.headers.get("content-type") != "application/json-lines":
             raise Refused(400, 12, "Validation error (content type)")
-        if len(content) > 15_728_640:
+        if len(request.content) > 15_728_640:
             raise Refused(413, 0, "Request entity too large")
-        events = [json.loads(line) for line in content.decode().splitlines() if line]
-        self.requests.append(("events.add_batch", events))
         errors = defaultdict(int)
         for event in events:
             try:
@@ -401,14 +367,8 @@ class StandIn:
         named = re.search(r'; name="([^"]*)"; filename="([^"]*)"', head.decode())
         if named is None or named[1] != named[2] or ".." in named[1] or b"\r\n--" in data:
             raise Refused(400, 0, "no file name")
-        self.requests.append(("upload", named[1]))
         self.files[named[1]] = data
         return json.dumps([quote(named[1])]).encode()
-
-
-def _good(data):
-    meta = {"result_code": 200, "result_subcode": 0, "result_msg": "OK"}
-    return json.dumps({"meta": meta, "data": data}).encode()
 
 
 def _check(body, required, optional):
@@ -425,40 +385,3 @@ def _check(body, required, optional):
             raise Refused(400, 12, f"Validation error ({key})")
         if isinstance(value, float) and not math.isfinite(value):
             raise Refused(400, 12, f"Validation error ({key} is no number)")
-
-
-def _raise(fault):
-    if isinstance(fault, Refused):
-        raise fault
-    if isinstance(fault, int):
-        raise Refused(fault, 0)
-
-
-def _handler(server):
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def handle(self):
-            with contextlib.suppress(ConnectionError):  # whoever asked was killed meanwhile
-                super().handle()
-
-        def _serve(self):
-            content = self.rfile.read(int(self.headers.get("content-length") or 0))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            status, body, answers = server.answer(self.command, self.path, headers, content)
-            if not answers:
-                self.close_connection = True
-                return
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815 - names of http.server
-
-        def log_message(self, *_):
-            """Be quiet."""
-
-    return Handler

@@ -7,14 +7,10 @@ twice is there twice.
 
 import json
 import re
-import threading
 import uuid
-from collections import defaultdict, deque
 from dataclasses import dataclass, field
-from http.server import ThreadingHTTPServer
-from urllib.parse import parse_qsl, urlsplit
 
-from tests.servers._comet_http import Refused, decoded, handler, parts_of
+from tests.servers._comet_bodies import Refused, decoded, parts_of
 from tests.servers._comet_reads import PROJECT, read
 from tests.servers._comet_schemas import (
     BODIES,
@@ -26,6 +22,7 @@ from tests.servers._comet_schemas import (
     UPLOAD,
     complaint,
 )
+from tests.servers._tracker import TrackerServer
 
 KEY = "FAKEFAKEFAKEFAKEFAKEFAKE1"
 
@@ -104,44 +101,25 @@ class Experiment:
         )
 
 
-class StandIn:
-    """The server; `with StandIn() as server:` serves on `server.url` from a thread.
+class StandIn(TrackerServer):
+    """Comet's server.
 
     Attributes:
         key: The API key that it knows.
         beat: Milliseconds between heartbeats that it asks for.
         largest: Megabytes that an asset may have.
-        requests: Calls so far: method, call, and the body where it is JSON.
-        faults: For each call what its next requests meet: "lose" applies it and closes the
-            connection, a number or a `Refused` is answered instead of applying it.
-        before: Called with the name of each call, before it is answered.
         storage: Where large files may go, if it offers that.
     """
 
+    refusal = Refused
+
     def __init__(self, *, key=KEY, beat=10_000, largest=200, storage=None):
+        super().__init__()
         self.key = key
         self.beat = beat
         self.largest = largest
         self.experiments = {}
-        self.requests = []
-        self.headers = []
-        self.faults = defaultdict(deque)
-        self.before = lambda _call: None
         self.storage = storage
-        self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler(self))
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self):
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     @property
     def experiment(self):
@@ -149,33 +127,25 @@ class StandIn:
         (experiment,) = self.experiments.values()
         return experiment
 
-    def calls(self, call):
-        """The bodies of the requests of a call."""
-        return [body for _, name, body in self.requests if name == call]
+    def read(self, request):
+        call = _ROOTS.sub("", request.path, count=1)
+        return call, None if call in _UPLOADS else decoded(request)
 
-    def answer(self, method, target, headers, content):
-        """Do what a request asks: the status, headers, the body, and whether to answer at all."""
-        parts = urlsplit(target)
-        call = _ROOTS.sub("", parts.path, count=1)
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        with self._lock:
-            self.before(call)
-            fault = self.faults[call].popleft() if self.faults[call] else None
-            try:
-                body = None if call in _UPLOADS else decoded(headers, content)
-                self.requests.append((method, call, body))
-                self.headers.append(headers)
-                _raise(fault)
-                if call not in _OPEN:
-                    self._check_key(headers, body)
-                if call in _UPLOADS:
-                    found = self._upload(call, query, parts_of(headers, content))
-                else:
-                    found = self._apply(method, call, query, body)
-            except Refused as refusal:
-                return refusal.status, refusal.headers, json.dumps(refusal.body).encode(), True
-        content = found if isinstance(found, bytes) else json.dumps(found).encode()
-        return 200, {}, content, fault != "lose"
+    def apply(self, request, call, body):
+        if call not in _OPEN:
+            self._check_key(request.headers, body)
+        if call in _UPLOADS:
+            return self._upload(call, request.query, parts_of(request))
+        if request.method == "GET":
+            return self._get(call, request.query)
+        if found := re.fullmatch(r"write/experiment/(\w+)/mark-not-throttled", call):
+            self._experiment(found[1]).throttled = False
+            return _saved()
+        fields = BODIES.get(call)
+        if fields is None:
+            raise Refused(404, 0, f"no such call: {request.method} {call}")
+        self._check(call, fields, body)
+        return getattr(self, "_" + re.sub(r"\W+", "_", call))(body)
 
     def _check_key(self, headers, body):
         shown = {headers.get("authorization")}
@@ -183,18 +153,6 @@ class StandIn:
             shown |= {str(body[name]) for name in ("apiKey", "api_key") if name in body}
         if shown != {self.key}:
             raise Refused(400, 90212, "API key not registered")
-
-    def _apply(self, method, call, query, body):
-        if method == "GET":
-            return self._get(call, query)
-        if found := re.fullmatch(r"write/experiment/(\w+)/mark-not-throttled", call):
-            self._experiment(found[1]).throttled = False
-            return _saved()
-        fields = BODIES.get(call)
-        if fields is None:
-            raise Refused(404, 0, f"no such call: {method} {call}")
-        self._check(call, fields, body)
-        return getattr(self, "_" + re.sub(r"\W+", "_", call))(body)
 
     def _check(self, call, fields, body):
         wrong = complaint(fields, body)
@@ -430,10 +388,3 @@ def _check_new(experiment, number, code):
 def _check_length(name, value, most):
     if isinstance(value, str) and len(value) > most:
         raise Refused(400, 0, f"{name} has {len(value)} characters, at most {most} are taken")
-
-
-def _raise(fault):
-    if isinstance(fault, Refused):
-        raise fault
-    if isinstance(fault, int):
-        raise Refused(fault)

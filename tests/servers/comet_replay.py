@@ -1,21 +1,16 @@
 """Sends what Comet's own client sent to the stand-in, from the recordings of it."""
 
-import gzip
 import json
-from pathlib import Path
+from functools import partial
 from urllib.parse import urlencode
 
-RECORDINGS = Path(__file__).parent / "recordings" / "comet"
-NAMES = sorted(path.stem for path in RECORDINGS.glob("*.jsonl"))
+from tests.servers import _recordings
+
+NAMES = _recordings.names_of("comet")
+recorded = partial(_recordings.load, "comet")
 
 _AFTER = {"resume": ("online_basic",), "resume_step_copy": ("online_basic",)}
 """Recordings of clients that go on with an experiment of another one."""
-
-
-def recorded(name):
-    """The lines of a recording."""
-    lines = (RECORDINGS / f"{name}.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
 
 
 class Replay:
@@ -23,7 +18,7 @@ class Replay:
 
     def __init__(self, server):
         self.server = server
-        self.ids = {}
+        self.ids = _recordings.Ids()
 
     def send(self, line, *, body=None, query=None):
         """The status and error code that the stand-in answers."""
@@ -32,13 +27,13 @@ class Replay:
         query = request["query"] if query is None else query
         headers = {name.lower(): value for name, value in request["headers"].items()}
         content = self._content(body, headers)
-        target = self._translated(f"{request['path']}?{urlencode(query)}")
-        status, _, found, _ = self.server.answer(request["method"], target, headers, content)
-        answer = json.loads(found)
+        target = self.ids.translate(f"{request['path']}?{urlencode(query)}")
+        reply = self.server.answer(request["method"], target, headers, content)
+        answer = json.loads(reply.body)
         for name in ("runId", "experimentKey"):
             if name in answer and name in line["response"]["body"]:
                 self.ids[line["response"]["body"][name]] = answer[name]
-        return status, answer.get("sdk_error_code") or 0
+        return reply.status, answer.get("sdk_error_code") or 0
 
     def play(self, name):
         """Send a whole recording; tell which requests were answered in another way."""
@@ -55,20 +50,13 @@ class Replay:
                 differ.append((line["n"], line["request"]["path"], expected, answer))
         return differ
 
-    def _translated(self, text):
-        for theirs, ours in self.ids.items():
-            text = text.replace(theirs, ours)
-        return text
-
     def _content(self, body, headers):
         if body is None:
             return b""
         if "multipart" in body:
             boundary = headers["content-type"].partition("boundary=")[2]
             return b"".join(_parts(boundary, body["multipart"]))
-        content = self._translated(json.dumps(body)).encode()
-        zipped = headers.get("content-encoding") == "gzip"
-        return gzip.compress(content) if zipped else content
+        return self.ids.translate(json.dumps(body)).encode()
 
 
 def _parts(boundary, parts):

@@ -7,17 +7,20 @@ lets in only who names the token's owner.
 """
 
 import base64
-import json
 import re
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from tests.servers import mlflow
-from tests.servers.mlflow import Refused
+from sinks.testing import Reply
+from tests.servers import _tracker, mlflow
+from tests.servers._tracker import encoded
 
 USER = "fakeowner"
 REPOSITORY = f"{USER}/fakerepo"
 TOKEN = "faketoken-0000"  # noqa: S105 - of no server
+OWN = "/api/v1/"
+ROOT = f"{OWN}repos/{REPOSITORY}"
+MLFLOW = f"/{REPOSITORY}.mlflow"
 OWNER = {"id": 1, "login": USER, "username": USER, "full_name": "", "avatar_url": ""}
 ABOUT = {
     "id": 1,
@@ -52,6 +55,13 @@ PART = re.compile(
 )
 
 
+class Refused(_tracker.Refused):
+    """In the words of DagsHub's own interface."""
+
+    def __init__(self, status, error=""):
+        super().__init__(status, {"error": error, "details": "of the stand-in"}, error)
+
+
 @dataclass
 class Branch:
     """A branch: its commits' summaries, and its files as they are now."""
@@ -75,10 +85,14 @@ class StandIn(mlflow.StandIn):
 
     def __init__(self, *, mirror=False, serves_artifacts=True):
         super().__init__(old=True, serves_artifacts=serves_artifacts)
-        self.tracking_uri = f"{self.url}/{REPOSITORY}.mlflow"
         self.branches = {"main": Branch()}
         self.mirror = mirror
         self.shown = "0" * 40
+
+    @property
+    def tracking_uri(self):
+        """Where the repository's MLflow is."""
+        return self.url + MLFLOW
 
     def sync(self):
         """The original of the mirror has what was committed."""
@@ -86,64 +100,56 @@ class StandIn(mlflow.StandIn):
 
     def answer(self, method, target, headers, content):
         """MLflow below the repository's name, DagsHub's own interface beside it."""
-        prefix = f"/{REPOSITORY}.mlflow"
-        path = urlsplit(target).path
-        self.told = {}
-        if target.startswith(f"{prefix}/"):
-            if not _is_basic(headers):
-                return 401, b"", True
-            return super().answer(method, target.removeprefix(prefix), headers, content)
-        self.requests.append((method, path, content))
-        self.headers.append(headers)
-        call = path.removeprefix(f"/api/v1/repos/{REPOSITORY}").partition("/")[2].split("/")[0]
-        self.before(call)
-        fault = self.faults[call].popleft() if self.faults[call] else None
-        if headers.get("authorization") != f"Bearer {TOKEN}" and not _is_basic(headers):
-            return 401, b"", True
-        try:
-            if isinstance(fault, Refused):
-                raise fault
-            found = self._own(method, path, headers, content)
-        except Refused as refusal:
-            return refusal.status, refusal.body, True
-        return 200, json.dumps(found).encode(), fault != "lose"
+        own = target.startswith(OWN)
+        bearer = own and headers.get("authorization") == f"Bearer {TOKEN}"
+        if not bearer and not _is_basic(headers):
+            return Reply(401, b"")
+        if not own and not target.startswith(f"{MLFLOW}/"):
+            return Reply(404, b"")
+        return super().answer(method, target.removeprefix(MLFLOW), headers, content)
 
-    def _own(self, method, path, headers, content):
-        if (method, path) == ("GET", "/api/v1/user"):
+    def read(self, request):
+        if not request.path.startswith(OWN):
+            return super().read(request)
+        name = request.path.removeprefix(f"{ROOT}/").removeprefix(OWN)
+        return name.partition("/")[0], request.path
+
+    def apply(self, request, call, body):
+        if not request.path.startswith(OWN):
+            return super().apply(request, call, body)
+        if (request.method, body) == ("GET", f"{OWN}user"):
             return OWNER
-        root = f"/api/v1/repos/{REPOSITORY}"
-        if (method, path) == ("GET", root):
+        if (request.method, body) == ("GET", ROOT):
             return {**ABOUT, "mirror": self.mirror}
-        kind, _, rest = path.removeprefix(f"{root}/").partition("/")
-        if (method, kind) == ("GET", "branches") and unquote(rest) in self.branches:
+        rest = body.removeprefix(f"{ROOT}/{call}/")
+        if (request.method, call) == ("GET", "branches") and unquote(rest) in self.branches:
             head = self.shown if self.mirror else self.branches[unquote(rest)].head
             return {"name": unquote(rest), "commit": {**COMMIT, "id": head}}
-        if (method, kind) == ("PUT", "content"):
+        if (request.method, call) == ("PUT", "content"):
             branch, _, folder = rest.rpartition("/")
-            return self._commit(unquote(branch), unquote(folder), headers, content)
-        raise Refused(404, "")
+            return self._commit(unquote(branch), unquote(folder), request)
+        raise Refused(404)
 
-    def _commit(self, branch, folder, headers, content):
-        fields, files = _form(headers, content)
+    def _commit(self, branch, folder, request):
+        fields, files = _form(request.headers, request.content)
         if branch not in self.branches or not folder:
-            raise Refused(404, "")
+            raise Refused(404)
         into = self.branches[branch]
         if fields["commit_choice"] == "commit-to-new-branch":
             if fields["new_branch_name"] in self.branches:
-                raise _refused("path conflict")
+                raise Refused(422, "path conflict")
             new = Branch(list(into.commits), dict(into.files))
             into = self.branches[fields["new_branch_name"]] = new
         elif fields["last_commit"] not in ("", into.head):
-            raise _refused("invalid last_commit")
+            raise Refused(422, "invalid last_commit")
         places = {f"{folder}/{name}": data for name, data in files.items()}
         changed = {place: each for place, each in places.items() if into.files.get(place) != each}
         if changed.keys() & into.files.keys() and not fields["last_commit"]:
-            raise _refused("missing last_commit")
+            raise Refused(422, "missing last_commit")
         if changed:
             into.files |= changed
             into.commits.append(fields["commit_summary"])
-        self.told["etag"] = into.head
-        return {"status": "ok"}
+        return Reply(200, encoded({"status": "ok"}), {"etag": into.head})
 
 
 def _is_basic(headers):
@@ -151,29 +157,23 @@ def _is_basic(headers):
     return headers.get("authorization") == f"Basic {pair}"
 
 
-def _refused(error):
-    refusal = Refused(422, "")
-    refusal.body = json.dumps({"error": error, "details": "of the stand-in"}).encode()
-    return refusal
-
-
 def _form(headers, content):
     """Fields and files of a multipart form; each as the client sends it, and no other."""
     found = re.fullmatch(r"multipart/form-data; boundary=([\w-]{1,70})", headers["content-type"])
     if found is None:
-        raise _refused("no form")
+        raise Refused(422, "no form")
     boundary = b"--" + found[1].encode()
     first, *parts, last = content.split(boundary)
     if first or last.strip() != b"--" or not parts:
-        raise _refused("an unfinished form")
+        raise Refused(422, "an unfinished form")
     fields, files = {}, {}
     for part in parts:
         match = PART.fullmatch(part.removeprefix(b"\r\n"))
         if match is None:
-            raise _refused("a form that cannot be read")
+            raise Refused(422, "a form that cannot be read")
         name, filename = match[1].decode(), match[2]
         if name != "files" and (filename is not None or name in fields):
-            raise _refused(f"{name} is twice there, or a file")
+            raise Refused(422, f"{name} is twice there, or a file")
         if filename is not None:
             files[unquote(filename.decode())] = match[3]
         else:
@@ -185,14 +185,14 @@ def _form(headers, content):
 def _check(fields, files):
     new = fields.get("commit_choice") == "commit-to-new-branch"
     if fields.keys() != FIELDS | (NEW_BRANCH if new else set()):
-        raise _refused(f"the fields are {sorted(fields)}")
+        raise Refused(422, f"the fields are {sorted(fields)}")
     if fields["commit_choice"] not in ("direct", "commit-to-new-branch"):
-        raise _refused("commit_choice")
+        raise Refused(422, "commit_choice")
     if fields["versioning"] not in ("auto", "dvc", "git") or fields["is_dvc_dir"] != "true":
-        raise _refused("versioning")
+        raise Refused(422, "versioning")
     if not 0 < len(fields["commit_summary"]) <= 100:
-        raise _refused("commit_summary")
+        raise Refused(422, "commit_summary")
     if not 0 < len(files) <= 100 or any(
         not name or name.startswith("/") or ".." in name.split("/") for name in files
     ):
-        raise _refused("files")
+        raise Refused(422, "files")

@@ -8,26 +8,22 @@ import json
 import math
 import posixpath
 import re
-import ssl
-import threading
 import uuid
-from collections import defaultdict, deque
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
+
+from tests.servers import _tracker
 
 API = "/api/2.0/mlflow/"
 FILES = "/api/2.0/mlflow-artifacts/artifacts/"
 
 
-class Refused(Exception):  # noqa: N818 - an answer, no error of ours
-    """An answer that is no 200."""
+class Refused(_tracker.Refused):
+    """In MLflow's words; without a code the page of the server below it."""
 
-    def __init__(self, status, code, message=""):
-        super().__init__(message)
-        self.status = status
-        body = {"error_code": code, "message": message}
-        self.body = json.dumps(body).encode() if code else b"<!doctype html><h1>Error</h1>"
+    def __init__(self, status, code="", message=""):
+        told = {"error_code": code, "message": message}
+        super().__init__(status, told if code else b"<!doctype html><h1>Error</h1>", message)
 
 
 def bad(message):
@@ -61,51 +57,24 @@ class Run:
         return {"info": self.info, "data": {name: each for name, each in data.items() if each}}
 
 
-class StandIn:
-    """The server; `with StandIn() as server:` serves on `server.url` from a thread.
+class StandIn(_tracker.TrackerServer):
+    """MLflow's server.
 
     Attributes:
         old: Whether it is of version 2.2.2.
-        requests: Calls so far: method, call, and the body where it is JSON.
-        faults: For each call what its next requests meet: "lose" applies it and closes the
-            connection, a number is answered instead of applying it.
         files: Artifacts by their path.
-        before: Called with the name of each call, before it is answered.
-        told: Headers of the answer that is given next.
     """
 
-    def __init__(self, *, old=False, serves_artifacts=True):
+    methods = frozenset({"GET", "POST", "PUT", "PATCH"})
+    refusal = Refused
+
+    def __init__(self, *, old=False, serves_artifacts=True, certificate=None):
+        super().__init__(certificate=certificate)
         self.old = old
         self.serves_artifacts = serves_artifacts
         self.experiments = {"0": {"name": "Default", "lifecycle_stage": "active"}}
         self.runs = {}
         self.files = {}
-        self.requests = []
-        self.faults = defaultdict(deque)
-        self.headers = []
-        self.before = lambda _call: None
-        self.told = {}
-        self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def secure(self, certificate):
-        """Speak TLS, with a certificate and its key in one file; called before serving."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.url = self.url.replace("http://", "https://")
-
-    def __enter__(self):
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     @property
     def run(self):
@@ -113,35 +82,18 @@ class StandIn:
         (run,) = self.runs.values()
         return run
 
-    def calls(self, call):
-        """The bodies of the requests of a call."""
-        return [body for _, name, body in self.requests if name == call]
+    def read(self, request):
+        if request.path.startswith(FILES):
+            return "artifacts", None
+        if request.path.startswith(API):
+            return request.path.removeprefix(API), _decoded(request)
+        return request.path, None
 
-    def answer(self, method, target, headers, content):
-        """Do what a request asks: the status, the body, and whether to answer at all."""
-        parts = urlsplit(target)
-        path, query = parts.path, {k: v[0] for k, v in parse_qs(parts.query).items()}
-        with self._lock:
-            call = path.removeprefix(API) if path.startswith(API) else path
-            if path.startswith(FILES):
-                call = "artifacts"
-            self.before(call)
-            fault = self.faults[call].popleft() if self.faults[call] else None
-            try:
-                body = _decoded(method, headers, content) if path.startswith(API) else None
-                self.requests.append((method, call, body))
-                self.headers.append(headers)
-                _raise(fault)
-                found = self._apply((method, call), path, query if body is None else body, content)
-            except Refused as refusal:
-                return refusal.status, refusal.body, True
-        return 200, found, fault != "lose"
-
-    def _apply(self, call, path, given, content):
-        if path == "/version":
+    def apply(self, request, call, body):
+        if call == "/version":
             return b"2.2.2" if self.old else b"3.17.2"
-        if call == ("PUT", "artifacts"):
-            return self._put(unquote(path.removeprefix(FILES)), content)
+        if (request.method, call) == ("PUT", "artifacts"):
+            return self._put(unquote(request.path.removeprefix(FILES)), request.content)
         handler = {
             ("GET", "experiments/get-by-name"): self._experiment_by_name,
             ("GET", "experiments/get"): self._experiment,
@@ -157,10 +109,10 @@ class StandIn:
             ("POST", "logged-models/search"): lambda _: {},
             ("GET", "metrics/get-history"): self._history_of,
             ("GET", FILES.rstrip("/")): self._listed,
-        }.get(call)
+        }.get((request.method, call))
         if handler is None:
-            raise Refused(404, "")
-        return json.dumps(handler(given)).encode()
+            raise Refused(404)
+        return handler(request.query if body is None else body)
 
     def _put(self, path, content):
         if not self.serves_artifacts:
@@ -317,7 +269,7 @@ class StandIn:
         except (TypeError, ValueError):
             raise bad(f"Invalid value for parameter '{place}.value' supplied.") from None
         if self.old and "step" not in metric:
-            raise Refused(500, "")
+            raise Refused(500)
 
     def _check_name(self, what, place, key):
         if not key:
@@ -331,21 +283,14 @@ class StandIn:
             raise bad(f"'{what}' exceeds the maximum length of 250 characters")
 
 
-def _raise(fault):
-    if isinstance(fault, Refused):
-        raise fault
-    if isinstance(fault, int):
-        raise Refused(fault, "")
-
-
-def _decoded(method, headers, content):
-    if method not in ("POST", "PATCH"):
+def _decoded(request):
+    if request.method not in ("POST", "PATCH"):
         return None
-    if headers.get("content-encoding"):
-        raise Refused(500, "")
-    if not headers.get("content-type", "").startswith("application/json"):
+    if request.headers.get("content-encoding"):
+        raise Refused(500)
+    if not request.headers.get("content-type", "").startswith("application/json"):
         raise bad("Bad Request. Content-Type must be one of ['application/json'].")
-    return json.loads(content)
+    return json.loads(request.content)
 
 
 def _point(metric):
@@ -354,35 +299,3 @@ def _point(metric):
     if math.isinf(value):
         shown = math.copysign(1.7976931348623157e308, value)
     return metric["key"], metric["timestamp"], metric.get("step", 0), shown
-
-
-def _handler(server):
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def _serve(self):
-            size = int(self.headers.get("content-length") or 0)
-            content = self.rfile.read(size)
-            if len(content) < size:  # whoever sent it was killed
-                self.close_connection = True
-                return
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            status, body, answers = server.answer(self.command, self.path, headers, content)
-            if not answers:
-                self.close_connection = True
-                return
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            for name, value in server.told.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_POST = do_PUT = do_PATCH = _serve  # noqa: N815 - names of http.server
-
-        def log_message(self, *_):
-            """Be quiet."""
-
-    return Handler

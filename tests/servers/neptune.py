@@ -6,15 +6,12 @@ against it. No public server is left that it could be compared with.
 
 import base64
 import json
-import sys
-import threading
 import time
 import uuid
-from collections import Counter, defaultdict, deque
+from collections import Counter
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
 
+from tests.servers import _tracker
 from tests.servers.neptune_operations import Attributes
 from tests.servers.neptune_signals import Signals
 from tests.servers.neptune_swagger import document
@@ -65,15 +62,12 @@ for _kind, _more in (("file", set()), ("fileset", {"subPath"})):
 _CREATE = ({"projectIdentifier", "parentId", "type", "cliVersion"}, {"gitInfo", "customId"})
 
 
-class Refused(Exception):  # noqa: N818 - an answer, no error of ours
-    """An answer that is no 200."""
+class Refused(_tracker.Refused):
+    """In Neptune's words."""
 
     def __init__(self, status, error="", title="", *, headers=None, body=None):
-        super().__init__(title)
-        self.status = status
-        self.headers = headers or {}
         told = {"code": status, "errorType": error, "title": title}
-        self.body = json.dumps(told).encode() if body is None else body
+        super().__init__(status, told if body is None else body, title, headers)
 
 
 def api_token(address, key=API_KEY):
@@ -111,24 +105,23 @@ class Run:
         return {**self.attributes.values, **shown, **self.attributes.files}
 
 
-class StandIn:
-    """The server; `with StandIn() as server:` serves on `server.url` from a thread.
+class StandIn(_tracker.TrackerServer):
+    """Neptune's server.
 
     Attributes:
         minfx: Whether it is Minfx's.
         lifetime: Seconds that an access token is good for.
-        requests: Calls so far: method, call, and the body where it is JSON.
-        fields: What these had in their queries and bodies: method and call, and field.
-        faults: For each call what its next requests meet: "lose" applies it and closes the
-            connection, a `Refused` is answered instead of applying it.
+        fields: What requests had in their queries and bodies: method and call, and field.
         odd: A path of which it understands no operation.
-        before: Called with each call before it is looked at.
         refused: What it said of operations that it did not apply.
         pings: How many each run has had.
         signals: The web sockets of runs, for the stop button.
     """
 
+    refusal = Refused
+
     def __init__(self, *, minfx=False, lifetime=3600.0):
+        super().__init__()
         self.minfx = minfx
         self.lifetime = lifetime
         self.project = {
@@ -142,31 +135,20 @@ class StandIn:
         self.runs = {}
         self.tokens = {}
         self.uploads = {}
-        self.requests = []
         self.fields = set()
-        self.headers = []
-        self.faults = defaultdict(deque)
         self.odd = None
-        self.before = None
         self.refused = []
         self.pings = Counter()
         self.signals = Signals()
-        self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self.token = api_token(self.url)
 
-    def __enter__(self):
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        return self
+    @property
+    def token(self):
+        """What a user has in NEPTUNE_API_TOKEN."""
+        return api_token(self.url)
 
-    def __exit__(self, *_):
+    def __exit__(self, *exception):
         self.signals.close()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__exit__(*exception)
 
     @property
     def run(self):
@@ -174,40 +156,36 @@ class StandIn:
         (run,) = self.runs.values()
         return run
 
-    def calls(self, call):
-        """The bodies of the requests of a call."""
-        return [body for _, name, body in self.requests if name == call]
+    def serve(self, exchange):
+        """Requests as all do, and the web sockets."""
+        if not exchange.request.target.startswith(SIGNALS):
+            super().serve(exchange)
+            return
+        try:
+            self._check_access(exchange.request.headers)
+        except Refused as refusal:
+            exchange.answer(refusal.reply)
+            return
+        run_id = exchange.request.target.removeprefix(SIGNALS).split("/")[1]
+        self.signals.serve(exchange, run_id)
 
     def operations(self):
         """Every operation that was sent, applied or not."""
         return [each for body in self.calls("attributes/operations") for each in body]
 
-    def answer(self, method, target, headers, content):
-        """Do what a request asks: the status, headers, the body, and whether to answer at all."""
-        parts = urlsplit(target)
-        given = parse_qs(parts.query, keep_blank_values=True)
-        query = {key: values[0] for key, values in given.items()}
-        call = parts.path.removeprefix(BACKEND).removeprefix(BOARD)
+    def read(self, request):
+        call = request.path.removeprefix(BACKEND).removeprefix(BOARD)
         call = call.replace("attributes/storage/", "storage/")
-        if self.before is not None:
-            self.before(call)
-        with self._lock:
-            fault = self.faults[call].popleft() if self.faults[call] else None
-            try:
-                if isinstance(fault, Refused):
-                    self.requests.append((method, call, None))
-                    raise fault
-                body = _decoded(call, headers, content)
-                self.requests.append((method, call, body))
-                self.fields |= {(f"{method} {call}", each) for each in [*query, *_fields(body)]}
-                self.headers.append(headers)
-                found = self._apply(method, call, query, headers, body, content)
-            except Refused as refusal:
-                return refusal.status, refusal.headers, refusal.body, True
-        encoded = b"" if found is None else json.dumps(found).encode()
-        return 200, {}, encoded, fault != "lose"
+        return call, _decoded(call, request)
 
-    def _apply(self, method, call, query, headers, body, content):  # noqa: PLR0911, PLR0917 - one for each call
+    def apply(self, request, call, body):
+        kind = f"{request.method} {call}"
+        self.fields |= {(kind, each) for each in [*request.query, *_fields(body)]}
+        found = self._called(request, call, body)
+        return b"" if found is None else found
+
+    def _called(self, request, call, body):  # noqa: PLR0911 - one for each call
+        method, query, headers = request.method, request.query, request.headers
         if call.endswith("/swagger.json"):
             return document(call.split("/")[2])
         if call == "clients/config":
@@ -234,8 +212,8 @@ class StandIn:
             return self._project(query["projectIdentifier"])
         run = self._find(query.get("experimentId") or query.get("experimentIdentifier"))
         if call.startswith("storage/"):
-            return self._store(run, call, query, headers, content)
-        return self._on_run(run, call, query, body, content)
+            return self._store(run, call, query, headers, request.content)
+        return self._on_run(run, call, query, body, request.content)
 
     def _on_run(self, run, call, query, body, content):
         if call == "attributes/operations":
@@ -429,65 +407,18 @@ def _fields(body):
     return found
 
 
-def _decoded(call, headers, content):
-    if call not in ("experiments", "attributes/operations") or not content:
+def _decoded(call, request):
+    if call not in ("experiments", "attributes/operations") or not request.content:
         return None
-    if headers.get("content-encoding"):
+    if request.headers.get("content-encoding"):
         raise Refused(415, "UNSUPPORTED", "no compressed bodies")
-    if not headers.get("content-type", "").startswith("application/json"):
+    if not request.headers.get("content-type", "").startswith("application/json"):
         raise Refused(415, "UNSUPPORTED", "JSON is expected")
     try:
-        return json.loads(content, parse_constant=_no_constant)
+        return json.loads(request.content, parse_constant=_no_constant)
     except ValueError as error:
         raise Refused(400, "BAD_REQUEST", str(error)) from None
 
 
 def _no_constant(name):
     raise ValueError(f"{name} is no JSON")
-
-
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, request, client_address):
-        """A client that is killed in the middle of something is none of its concern."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
-def _handler(server):
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def _serve(self):
-            content = self.rfile.read(int(self.headers.get("content-length") or 0))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            if self.path.startswith(SIGNALS):
-                self._signals(headers)
-                return
-            status, more, body, answers = server.answer(self.command, self.path, headers, content)
-            if not answers:
-                self.close_connection = True
-                return
-            self.send_response(status)
-            for name, value in {"content-type": "application/json", **more}.items():
-                self.send_header(name, value)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def _signals(self, headers):
-            self.close_connection = True
-            try:
-                server._check_access(headers)
-            except Refused:
-                self.send_error(401)
-                return
-            run_id = self.path.removeprefix(SIGNALS).split("/")[1]
-            server.signals.serve(self, headers, run_id)
-
-        do_GET = do_POST = _serve  # noqa: N815 - names of http.server
-
-        def log_message(self, *_):
-            """Be quiet."""
-
-    return Handler

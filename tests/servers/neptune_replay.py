@@ -1,18 +1,14 @@
 """Sends recorded requests of Neptune's own client to the stand-in, with the ids that it gave."""
 
 import json
-from pathlib import Path
+from functools import partial
 from urllib.parse import urlencode
 
+from tests.servers import _recordings
 from tests.servers.neptune import Refused
 
-RECORDINGS = Path(__file__).parent / "recordings" / "neptune"
-
-
-def recorded(name):
-    """The exchanges of a recording."""
-    lines = (RECORDINGS / f"{name}.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+NAMES = _recordings.names_of("neptune")
+recorded = partial(_recordings.load, "neptune")
 
 
 class Replay:
@@ -20,7 +16,7 @@ class Replay:
 
     def __init__(self, server):
         self.server = server
-        self._ids = {}
+        self._ids = _recordings.Ids()
         self._access = ""
 
     def whole(self, name):
@@ -35,11 +31,12 @@ class Replay:
             self.server.faults[call].append("lose")
         elif expected["status"] >= 400:
             self.server.faults[call].append(Refused(expected["status"]))
-        status, body, answers = self.send(exchange["request"])
-        found = json.loads(body) if body else None
-        if (status if answers else 0) != expected["status"]:
+        reply = self.send(exchange["request"])
+        status = 0 if reply is None else reply.status
+        found = json.loads(reply.body) if reply is not None and reply.body else None
+        if status != expected["status"]:
             return exchange["i"], status, found
-        if status == 200 and answers:
+        if status == 200:
             wanted = (expected["body"] or {}).get("json")
             self._learn(wanted, found)
             if call == "attributes/operations" and wanted != found:
@@ -53,23 +50,15 @@ class Replay:
             headers["authorization"] = f"Bearer {self._access}"
         if "x-neptune-api-token" in headers:
             headers["x-neptune-api-token"] = self.server.token
-        query = urlencode([(key, self._ids.get(value, value)) for key, value in request["query"]])
-        for theirs, ours in self._ids.items():
-            query = query.replace(theirs, ours)
+        query = self._ids.translate(urlencode([*map(tuple, request["query"])]))
         content = self._content(request["body"])
-        status, _, body, answers = self.server.answer(
-            request["method"], f"{request['path']}?{query}", headers, content
-        )
-        return status, body, answers
+        return self.server.answer(request["method"], f"{request['path']}?{query}", headers, content)
 
     def _content(self, body):
         if body is None:
             return b""
         if "json" in body:
-            text = json.dumps(body["json"])
-            for theirs, ours in self._ids.items():
-                text = text.replace(theirs, ours)
-            return text.encode()
+            return self._ids.translate(json.dumps(body["json"])).encode()
         return bytes(body["bytes"]["len"]) if "bytes" in body else urlencode(body["form"]).encode()
 
     def _learn(self, wanted, found):

@@ -50,27 +50,28 @@ class Signals:
         self._over.set()
         self.drop()
 
-    def serve(self, handler, headers, run_id):
+    def serve(self, exchange, run_id):
         """Answer the upgrade and pass frames on until somebody hangs up."""
-        key = headers.get("sec-websocket-key", "")
+        key = exchange.request.headers.get("sec-websocket-key", "")
         accept = base64.b64encode(hashlib.sha1((key + _GUID).encode()).digest())  # noqa: S324 - RFC 6455
-        handler.wfile.write(
+        exchange.send(
             b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
             b"sec-websocket-accept: " + accept + b"\r\n\r\n"
         )
         frames = queue.Queue()
         self._queues.append(frames)
         self.opened.append(run_id)
-        threading.Thread(target=_until_closed, args=(handler.rfile, frames), daemon=True).start()
+        received = exchange.connection.makefile("rb")
+        threading.Thread(target=_until_closed, args=(received, frames), daemon=True).start()
         try:
             while not self._over.is_set() and (frame := frames.get()) is not None:
-                handler.wfile.write(frame)
+                exchange.send(frame)
         except OSError:
             pass  # the other side has hung up
         finally:
             self._queues.remove(frames)
             with contextlib.suppress(OSError):
-                handler.connection.shutdown(socket.SHUT_RDWR)
+                exchange.connection.shutdown(socket.SHUT_RDWR)
 
 
 def _until_closed(received, frames):
@@ -80,5 +81,6 @@ def _until_closed(received, frames):
             received.read(_MASK + (head[1] & 0x7F))
     except (OSError, ValueError):
         pass  # hung up, here or there
+    received.close()
     frames.put(bytes([_CLOSE, 0]))
     frames.put(None)

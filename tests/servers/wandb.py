@@ -9,13 +9,12 @@ import base64
 import hashlib
 import json
 import re
-import sys
-import threading
 import time
-from collections import defaultdict, deque
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from sinks.testing import Reply
+from tests.servers import _tracker
+from tests.servers._tracker import encoded
 from tests.servers.wandb_runs import Run, identifier
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -70,14 +69,11 @@ _FILE = {"artifactID", "artifactManifestID", "md5", "name"}
 _FILE_OPTIONAL = {"mimetype", "uploadPartsInput"}
 
 
-class Refused(Exception):  # noqa: N818 - an answer, no error of ours
-    """An answer that is no 200."""
+class Refused(_tracker.Refused):
+    """In W&B's words."""
 
-    def __init__(self, status, message, headers=None):
-        super().__init__(message)
-        self.status = status
-        self.headers = headers or {}
-        self.body = json.dumps({"error": message}).encode()
+    def __init__(self, status, message="scripted", headers=None):
+        super().__init__(status, {"error": message}, message, headers)
 
 
 def check(fine, message):
@@ -86,51 +82,32 @@ def check(fine, message):
         raise Refused(400, message)
 
 
-class StandIn:
-    """The server; `with StandIn() as server:` serves on `server.url` from a thread.
+class StandIn(_tracker.TrackerServer):
+    """The server; its calls are the operations, "file_stream" and "storage".
 
     Attributes:
         runs: By entity, project and id.
         artifacts: In the order of their making.
-        requests: Calls so far: the operation, "file_stream" or "storage", and what was sent.
-        headers: The headers of each.
-        faults: For each call what its next requests meet: "lose" applies it and closes the
-            connection, a number or `Refused` is answered instead of applying it.
         stopped: Whether somebody has pressed the stop button.
         refuses: A text; requests to the file stream that hold it are answered 400.
-        before: Called with the name of each call, before it is answered.
         quota: How many calls are taken in so many seconds, and how many requests to file
             streams; one more is answered 429.
     """
 
+    methods = frozenset({"GET", "POST", "PUT"})
+    refusal = Refused
+
     def __init__(self, *, key=KEY, quota=None):
+        super().__init__()
         self.authorization = "Basic " + base64.b64encode(f"api:{key}".encode()).decode()
         self.runs = {}
         self.artifacts = []
-        self.requests = []
-        self.headers = []
-        self.faults = defaultdict(deque)
         self.stopped = False
         self.refuses = None
-        self.before = lambda _call: None
         self.quota = quota
         self._windows = {}
         self._promised = {}
         self._uploads = {}
-        self._lock = threading.Lock()
-        self.url = "http://127.0.0.1"
-
-    def __enter__(self):
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     @property
     def run(self):
@@ -138,35 +115,21 @@ class StandIn:
         (run,) = self.runs.values()
         return run
 
-    def calls(self, call):
-        """What the requests of a call sent."""
-        return [sent for name, sent in self.requests if name == call]
+    def read(self, request):
+        if request.path.startswith("/storage/"):
+            return "storage", request.content
+        check(request.method == "POST", "only POST is served here")
+        return _decoded(request)
 
-    def answer(self, method, target, headers, content):
-        """Do what a request asks: status, body, headers, and whether to answer at all."""
-        path = unquote(urlsplit(target).path)
-        with self._lock:
-            call, sent = "storage", content
-            try:
-                if not path.startswith("/storage/"):
-                    check(method == "POST", "only POST is served here")
-                    call, sent = _decoded(path, content)
-                self.before(call)
-                fault = self.faults[call].popleft() if self.faults[call] else None
-                self.requests.append((call, sent))
-                self.headers.append(headers)
-                _raise(fault)
-                more = self._counted(call)
-                found = self._apply(path, call, sent, headers)
-            except Refused as refusal:
-                return refusal.status, refusal.body, refusal.headers, True
-        body = found if isinstance(found, bytes) else json.dumps(found).encode()
-        more |= {"etag": _tag(content)} if call == "storage" else {}
-        return 200, body, more, fault != "lose"
+    def apply(self, request, call, body):
+        if call == "storage":
+            return self._put(unquote(request.path), body, request.headers)
+        told = self._counted(call)
+        return Reply(200, encoded(self._called(request, call, body)), told)
 
     def _counted(self, call):
         """What is told of the quota, once a call has taken its part."""
-        if self.quota is None or call == "storage":
+        if self.quota is None:
             return {}
         most, seconds = self.quota
         now = time.monotonic()
@@ -180,18 +143,17 @@ class StandIn:
         self._windows[kind] = full_again, taken + 1
         return told | {"ratelimit-remaining": str(most - taken - 1)}
 
-    def _apply(self, path, call, sent, headers):
-        if call == "storage":
-            return self._put(path, sent, headers)
+    def _called(self, request, call, body):
+        path, headers = unquote(request.path), request.headers
         if headers.get("authorization") != self.authorization:
             raise Refused(401, "user is not logged in")
         check(headers.get("content-type") == "application/json", "the body must be JSON")
         if call == "file_stream":
-            check(self.refuses is None or self.refuses not in json.dumps(sent), "a bad line")
+            check(self.refuses is None or self.refuses not in json.dumps(body), "a bad line")
             entity, project, run_id = path.split("/")[2:5]
-            self._run(entity, project, run_id).stream(sent)
+            self._run(entity, project, run_id).stream(body)
             return {"exitcode": None, "limits": {}, **({"stopped": True} if self.stopped else {})}
-        given = {name: each for name, each in sent.items() if each is not None}
+        given = {name: each for name, each in body.items() if each is not None}
         return {"data": getattr(self, f"_{call}")(given)}
 
     def _run(self, entity, project, run_id):
@@ -374,16 +336,7 @@ class StandIn:
             raise Refused(403, "this address was not handed out")
         check(headers.get("content-md5", _md5(content)) == _md5(content), "another md5")
         store(content)
-        return b""
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request, client_address):
-        """Be quiet about clients that were killed."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
+        return Reply(200, b"", {"etag": _tag(content)})
 
 
 def _exactly(given, required, optional):
@@ -404,17 +357,11 @@ def _md5(content):
     return base64.b64encode(hashlib.md5(content).digest()).decode()  # noqa: S324 - the protocol's
 
 
-def _raise(fault):
-    if isinstance(fault, Refused):
-        raise fault
-    if isinstance(fault, int):
-        raise Refused(fault, f"scripted {fault}")
-
-
-def _decoded(path, content):
+def _decoded(request):
     """The name of a call and what it sends."""
+    path = unquote(request.path)
     try:
-        body = json.loads(content)
+        body = json.loads(request.content)
     except ValueError:
         raise Refused(400, "the body is no JSON") from None
     if re.fullmatch(r"/files/[^/]+/[^/]+/[^/]+/file_stream", path):
@@ -434,31 +381,3 @@ def _decoded(path, content):
         check(not needed or variables.get(name) is not None, f"${name} is missing")
     check(required <= declared.keys(), "variables are missing")
     return call, variables
-
-
-def _handler(server):
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def _serve(self):
-            content = self.rfile.read(int(self.headers.get("content-length") or 0))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            status, body, more, answers = server.answer(self.command, self.path, headers, content)
-            if not answers:
-                self.close_connection = True
-                return
-            self.send_response(status)
-            for name, value in more.items():
-                self.send_header(name, value)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_POST = do_PUT = _serve  # noqa: N815 - names of http.server
-
-        def log_message(self, *_):
-            """Be quiet."""
-
-    return Handler

@@ -5,21 +5,20 @@ import copy
 import hashlib
 import json
 import re
-from pathlib import Path
 
+from tests.servers import _recordings
+from tests.servers._recordings import without
 from tests.servers.wandb import KEY, StandIn
 from tests.servers.wandb_runs import Run
 
-RECORDINGS = Path(__file__).parent / "recordings" / "wandb"
-NAMES = sorted(path.stem for path in RECORDINGS.glob("*.jsonl"))
+NAMES = _recordings.names_of("wandb")
 
 _STREAM = re.compile(r"/files/([^/]+)/([^/]+)/([^/]+)/file_stream")
 
 
 def load(name):
     """The requests of a recording."""
-    lines = (RECORDINGS / f"{name}.jsonl").read_text().splitlines()
-    requests = [{**json.loads(line), "recording": name} for line in lines]
+    requests = [{**each, "recording": name} for each in _recordings.load("wandb", name)]
     manifests = [each["req"] for each in requests if "/storage/manifest/" in each["path"]]
     for request in requests:
         # Local paths in the manifests were taken out, so they have other digests now.
@@ -36,7 +35,7 @@ def send(server, request):
         pair = re.sub(r".*'(.*)'.*", r"\1", headers["authorization"])
         headers["authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
     body = request["req"]
-    return server.answer(request["method"], request["path"], headers, _content(body))[0]
+    return server.answer(request["method"], request["path"], headers, _content(body)).status
 
 
 def _content(body):
@@ -168,4 +167,4 @@ def _changed(request, **fields):
 
 
 def _without(request, name):
-    return {**request, "req": {key: each for key, each in request["req"].items() if key != name}}
+    return {**request, "req": without(request["req"], name)}

@@ -1,7 +1,6 @@
 """What tests of W&B share: what is compared of two runs, an environment, a picture to log."""
 
 import json
-import os
 import re
 import struct
 import zlib
@@ -52,15 +51,6 @@ def config(run):
 def shown(run):
     """How it is described, but for where it comes from."""
     return {k: v for k, v in run.shown.items() if k not in ("host", "program", "commit") and v}
-
-
-def clear_environment(monkeypatch, home):
-    """Take away the W&B settings of whoever runs the tests."""
-    for name in [each for each in os.environ if each.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.delenv("NETRC", raising=False)
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("WANDB_DIR", str(home))
 
 
 def png(width, height):

@@ -1,6 +1,5 @@
 """Servers that do as they are told, and the plainest sink there is."""
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from pydantic import SecretStr
 from bus import Batch, State
 from sinks import HttpSettings, HttpSink
 from sinks.testing import ScriptedServer
-from tests.servers.wandb_states import clear_environment
+from tests.nobody import clear_environment
 
 KEY = "key-0123456789"
 # Runs load torch. If the first of them is cut off by its test's time limit in the middle of that,
@@ -63,19 +62,17 @@ async def sink(server, anyio_backend):
 
 
 @pytest.fixture
-def wandb_environment(monkeypatch, tmp_path):
-    """Without the W&B settings of whoever runs the tests."""
+def environment(monkeypatch, tmp_path):
+    """Without settings of whoever runs the tests; the home is the test's folder."""
     clear_environment(monkeypatch, tmp_path)
     return monkeypatch
 
 
 @pytest.fixture
-def no_comet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Without the settings for Comet of whoever runs the tests; in a folder that is empty."""
-    for name in [each for each in os.environ if each.startswith(("COMET_", "HOTLOOP_COMET_"))]:
-        monkeypatch.delenv(name)
+def no_comet(environment: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The same with a home and a working folder that are apart, and empty."""
     for folder in ("home", "here"):
         (tmp_path / folder).mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path / "here")
+    environment.setenv("HOME", str(tmp_path / "home"))
+    environment.chdir(tmp_path / "here")
     return tmp_path

@@ -18,29 +18,16 @@ from bus import (
 )
 from bus._handover import PlainSink
 from sinks import _azureml_files
-from sinks._azureml_client import expiry
 from sinks.azureml import AzureMLSink
 from sinks.mlflow import MlflowSink
+from tests.nobody import settings
 from tests.servers.azureml import SCOPE, TOKEN, StandIn, token
 from tests.servers.journals import QUICK, write_attempt
 
-VARIABLES = (
-    *("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"),
-    *("MLFLOW_EXPERIMENT_ID", "MLFLOW_TAGS", "MLFLOW_NESTED_RUN", "MLFLOW_MAX_LOG_PARAMS"),
-    *("AZUREML_RUN_ID", "AZUREML_CURRENT_CLOUD", "HF_MLFLOW_LOG_ARTIFACTS"),
-    "DISABLE_MLFLOW_INTEGRATION",
-)
+pytestmark = pytest.mark.usefixtures("environment")
+
 URI = f"azureml://westeurope.api.azureml.ms/mlflow/v1.0{SCOPE}"
 JOB = "cool_plum_1"
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch, tmp_path):
-    """Without settings of whoever runs the tests."""
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return monkeypatch
 
 
 @pytest.fixture
@@ -154,8 +141,8 @@ class TestJob:
         """The cursor knows whose the run is."""
         run_dir = write_attempt(tmp_path / "run", points(3), outcome=None)
         deliver(run_dir, AzureMLSink())
-        for name in VARIABLES:
-            environment.delenv(name, raising=False)
+        for name in settings():
+            environment.delenv(name)
         more = [MetricsLogged(step=n, metrics={"loss": float(n)}) for n in range(3, 6)]
         write_attempt(run_dir, more, attempt=2, from_step=2)
         account = deliver(run_dir, at(server))
@@ -359,21 +346,6 @@ class TestSettings:
 
         assert again.settings == sink.settings
         assert again.headers() == sink.headers()
-
-    @pytest.mark.parametrize(
-        ("text", "ends"),
-        [
-            ("no token", None),
-            ("a.b.c", None),
-            ("FAKE.JWT.TOKEN", None),
-            ("e30.e30.e30", None),
-            ("e30.WzFd.e30", None),
-            ("e30.eyJleHAiOjE3MDAwMDAwMDB9.e30", 1_700_000_000.0),
-        ],
-    )
-    def test_when_a_token_ends(self, text, ends):
-        """As it says itself; a text that is no JSON Web Token does not."""
-        assert expiry(text) == ends
 
 
 PACKAGE = """

@@ -3,26 +3,17 @@
 import pytest
 
 from sinks.azureml import AzureMLSink
-from sinks.testing import Received, Reply, ScriptedServer, SinkSuite
+from sinks.testing import ScriptedServer
 from tests.servers.azureml import SCOPE, TOKEN, StandIn
+from tests.sinks.tracker_suite import TrackerSuite
 
 
 @pytest.mark.slow
-class TestAzureML(SinkSuite):
+class TestAzureML(TrackerSuite):
     """Azure ML, with a token."""
 
+    stand_in = StandIn
     secrets = (TOKEN,)
-    patience = 4.0
-
-    @pytest.fixture(autouse=True)
-    def service_double(self, monkeypatch, tmp_path):
-        """A server for each test, and no job of whoever runs them."""
-        monkeypatch.setenv("HOME", str(tmp_path))
-        for name in ("AZUREML_RUN_ID", "MLFLOW_RUN_ID"):
-            monkeypatch.delenv(name, raising=False)
-        self.double = StandIn()
-        with self.double:
-            yield
 
     def make_sink(self, server: ScriptedServer) -> AzureMLSink:
         return AzureMLSink(
@@ -31,17 +22,3 @@ class TestAzureML(SinkSuite):
             timeout=1.0,
             read_timeout=0.7,
         )
-
-    def service(self, request: Received) -> Reply:
-        status, body, _ = self.double.answer(
-            request.method, request.target, dict(request.headers), request.body
-        )
-        return Reply(status, body)
-
-    def received(self, server: ScriptedServer) -> list[float]:
-        del server
-        return [value for run in self.double.runs.values() for _, value in run.series("n")]
-
-    def told_outcome(self, server: ScriptedServer) -> str | None:
-        del server
-        return self.double.run.tags["hotloop.outcome"]

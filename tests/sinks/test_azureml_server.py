@@ -1,14 +1,13 @@
 """The stand-in for Azure ML takes what its own client sends, and nothing less."""
 
 import json
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.servers._recordings import load, without
 from tests.servers.azureml import StandIn
 
-FOLDER = Path(__file__).parents[1] / "servers" / "recordings" / "azureml"
 JOB = "sdk_azureml_mlflow_1.62_job_with_token_refresh"
 UPLOAD = "sdk_azureml_mlflow_1.62_artifact_upload"
 RUN = "0" * 31 + "1"
@@ -23,8 +22,8 @@ def server():
 
 def exchanges(name, run_id=""):
     """What was recorded, with another run's id."""
-    text = (FOLDER / f"{name}.jsonl").read_text().replace(RUN, run_id or RUN)
-    return [json.loads(line) for line in text.splitlines()]
+    text = json.dumps(load("azureml", name))
+    return json.loads(text.replace(RUN, run_id or RUN))
 
 
 def send(server, exchange, target=None, **changed):
@@ -32,10 +31,10 @@ def send(server, exchange, target=None, **changed):
     exchange = {**exchange, **changed}
     body = exchange["body"]
     content = b"12345" if body == {"_len": 5} else json.dumps(body).encode() if body else b""
-    status, answer, _ = server.answer(
+    reply = server.answer(
         exchange["method"], target or exchange["path"], exchange["headers"], content
     )
-    return status, json.loads(answer) if answer.startswith(b"{") else None
+    return reply.status, json.loads(reply.body) if reply.body.startswith(b"{") else None
 
 
 def begun(server):
@@ -86,7 +85,7 @@ def test_nobody_gets_in_without_a_token(server):
 def test_the_storage_wants_its_headers(server, header):
     """As the client sends them."""
     blob = exchanges(UPLOAD)[1]
-    headers = {name: value for name, value in blob["headers"].items() if name != header}
+    headers = without(blob["headers"], header)
     assert send(server.storage, blob, headers=headers)[0] in (400, 403)
     assert send(server.storage, blob, "/blob/ckpt/a.txt")[0] == 403
 
@@ -107,7 +106,7 @@ def test_places_of_files(server, body, status):
     server.add_job("fake-run")
     place = exchanges(UPLOAD)[0]
     content = json.dumps(body).encode()
-    assert server.answer("POST", place["path"], place["headers"], content)[0] == status
+    assert server.answer("POST", place["path"], place["headers"], content).status == status
 
 
 def test_a_path_is_given_once(server):
@@ -125,7 +124,7 @@ def test_a_metric_lacks_something(server, missing):
     """The whole request is refused."""
     run_id = begun(server)
     metrics = exchanges(JOB, run_id)[7]
-    point = {name: each for name, each in metrics["body"]["metrics"][0].items() if name != missing}
+    point = without(metrics["body"]["metrics"][0], missing)
     body = {**metrics["body"], "metrics": [point]}
     assert send(server, metrics, body=body)[0] == 400
     assert server.run.points == {}

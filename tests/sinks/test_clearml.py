@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import sys
 import zipfile
 from pathlib import Path
@@ -43,16 +42,9 @@ from tests.servers.clearml_reading import SUMMARY
 from tests.servers.journals import QUICK, write_attempt
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("environment")
+
 KEYS = {"api_access_key": "FAKE", "api_secret_key": "FAKE"}
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch, tmp_path):
-    """Without settings of whoever runs the tests."""
-    for name in [each for each in os.environ if each.startswith("CLEARML_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return monkeypatch
 
 
 @pytest.fixture

@@ -1,28 +1,23 @@
 """The ClearML sink passes the conformance kit, against the strict stand-in."""
 
+from functools import partial
+
 import pytest
 
 from sinks.clearml import ClearmlSink
-from sinks.testing import Received, Reply, ScriptedServer, SinkSuite
+from sinks.testing import ScriptedServer
 from tests.servers.clearml import StandIn
+from tests.sinks.tracker_suite import TrackerSuite
 
 SECRET = "secret-0123456789"  # noqa: S105 - of no server
 
 
 @pytest.mark.slow
-class TestClearml(SinkSuite):
+class TestClearml(TrackerSuite):
     """ClearML, with a pair of keys."""
 
+    stand_in = partial(StandIn, access="access-key", secret=SECRET)
     secrets = (SECRET,)
-    patience = 4.0
-
-    @pytest.fixture(autouse=True)
-    def service_double(self, monkeypatch, tmp_path):
-        """A server for each test, and no credentials of whoever runs them."""
-        monkeypatch.setenv("HOME", str(tmp_path))
-        self.double = StandIn(access="access-key", secret=SECRET)
-        with self.double:
-            yield
 
     def make_sink(self, server: ScriptedServer) -> ClearmlSink:
         return ClearmlSink(
@@ -32,12 +27,6 @@ class TestClearml(SinkSuite):
             timeout=1.0,
             read_timeout=0.7,
         )
-
-    def service(self, request: Received) -> Reply:
-        status, body, _ = self.double.answer(
-            request.method, request.target, dict(request.headers), request.body
-        )
-        return Reply(status, body)
 
     def received(self, server: ScriptedServer) -> list[float]:
         del server

@@ -28,11 +28,7 @@ from tests.servers.clearml_reading import SUMMARY
 from tests.servers.clearml_replay import NAMES, Replay, requests_of
 from tests.servers.journals import QUICK, write_attempt
 
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch, tmp_path):
-    """Without a `clearml.conf` of whoever runs the tests."""
-    monkeypatch.setenv("HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("environment")
 
 
 def theirs(name):
@@ -288,7 +284,7 @@ def test_the_same_fields(tmp_path):
         keys = {"api_access_key": "FAKE", "api_secret_key": "FAKE"}
         sink = ClearmlSink(api_host=server.url, files_host=server.url, log_model="all", **keys)
         sync_run(write_attempt(tmp_path / "run", events, config={"a": 1}), [sink], pace=QUICK)
-        for call, body in server.requests:
+        for _, call, body in server.requests:
             if call != "upload":
                 _note(sent, call, body)
 

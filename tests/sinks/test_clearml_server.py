@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from tests.servers._recordings import without
 from tests.servers.clearml import StandIn
 from tests.servers.clearml_fields import CALLS, EVENTS
 from tests.servers.clearml_replay import NAMES, Replay, call_of, requests_of
@@ -31,14 +32,11 @@ def wrong(request):
     body = request.get("body")
     if isinstance(body, list):
         for key in EVENTS[body[0]["type"]][0]:
-            yield (
-                key,
-                [{name: each for name, each in event.items() if name != key} for event in body],
-            )
+            yield key, [without(event, key) for event in body]
         yield "+", [{**event, "spurious": 1} for event in body]
     elif call_of(request) in CALLS:
         for key in CALLS[call_of(request)][0]:
-            yield key, {name: each for name, each in body.items() if name != key}
+            yield key, without(body, key)
         yield "+", {**body, "spurious": 1}
 
 
@@ -53,10 +51,10 @@ def test_recorded_requests_with_a_fault_are_refused(name):
             for key, body in wrong(request):
                 before = copy.deepcopy((server.tasks, server.models, server.projects))
                 content = replay.content(request, body)
-                status, _, _ = server.answer(
+                reply = server.answer(
                     request["method"], request["path"], request["headers"], content
                 )
-                assert status == 400, (request["seq"], key)
+                assert reply.status == 400, (request["seq"], key)
                 assert (server.tasks, server.models, server.projects) == before
                 checked += 1
             replay.send(request)
@@ -71,4 +69,5 @@ def test_nobody_else_is_let_in(headers):
         for request in requests_of("sdk_2.1.12_full_run"):
             content = Replay(server).content(request, request.get("body"))
             given = {**request["headers"], "authorization": "", **headers}
-            assert server.answer(request["method"], request["path"], given, content)[0] == 401
+            reply = server.answer(request["method"], request["path"], given, content)
+            assert reply.status == 401

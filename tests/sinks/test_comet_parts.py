@@ -94,7 +94,7 @@ async def test_a_large_file(uploading, storage, folder):
 @pytest.mark.anyio
 async def test_a_part_that_fails(uploading, storage, folder):
     """The upload goes on where it broke off: each part that arrived is sent once."""
-    storage.faults.extend([None, 500, None, 503])
+    storage.faults["part"].extend([None, 500, None, 503])
     for _ in range(2):
         with pytest.raises(UnavailableError):
             await uploading()
@@ -108,7 +108,7 @@ async def test_a_part_that_fails(uploading, storage, folder):
 @pytest.mark.anyio
 async def test_a_file_that_changed_meanwhile(uploading, storage, folder):
     """Parts of another content are no parts of it."""
-    storage.faults.extend([None, 500])
+    storage.faults["part"].extend([None, 500])
     with pytest.raises(UnavailableError):
         await uploading()
     (folder / "weights.bin").write_bytes(b"w" * 1100)
@@ -121,7 +121,7 @@ async def test_a_file_that_changed_meanwhile(uploading, storage, folder):
 @pytest.mark.anyio
 async def test_an_upload_that_storage_has_ended(uploading, storage, folder, status):
     """It begins again, with other addresses; nobody has to change a setting."""
-    storage.faults.extend([None, 500, status])
+    storage.faults["part"].extend([None, 500, status])
     for again in ("HTTP 500", "begins again"):
         with pytest.raises(UnavailableError, match=again):
             await uploading()

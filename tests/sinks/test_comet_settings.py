@@ -16,11 +16,7 @@ from tests.servers.journals import write_attempt
 EXPERIMENT = "e" * 32
 
 
-@pytest.fixture(autouse=True)
-def environment(no_comet, monkeypatch):
-    """Without settings of whoever runs the tests."""
-    del no_comet
-    return monkeypatch
+pytestmark = pytest.mark.usefixtures("no_comet")
 
 
 @pytest.fixture

@@ -3,43 +3,19 @@
 import pytest
 
 from sinks.dagshub import DagsHubSink
-from sinks.testing import Received, Reply, ScriptedServer, SinkSuite
-from tests.servers.dagshub import REPOSITORY, TOKEN, StandIn
+from sinks.testing import ScriptedServer
+from tests.servers.dagshub import MLFLOW, TOKEN, StandIn
+from tests.sinks.tracker_suite import TrackerSuite
 
 
 @pytest.mark.slow
-class TestDagsHub(SinkSuite):
+class TestDagsHub(TrackerSuite):
     """DagsHub, with an access token."""
 
+    stand_in = StandIn
     secrets = (TOKEN,)
-    patience = 4.0
-
-    @pytest.fixture(autouse=True)
-    def service_double(self, monkeypatch, tmp_path):
-        """A server for each test, and no credentials of whoever runs them."""
-        monkeypatch.setenv("HOME", str(tmp_path))
-        self.double = StandIn()
-        with self.double:
-            yield
 
     def make_sink(self, server: ScriptedServer) -> DagsHubSink:
         return DagsHubSink(
-            tracking_uri=f"{server.url}/{REPOSITORY}.mlflow",
-            user_token=TOKEN,
-            timeout=1.0,
-            read_timeout=0.7,
+            tracking_uri=server.url + MLFLOW, user_token=TOKEN, timeout=1.0, read_timeout=0.7
         )
-
-    def service(self, request: Received) -> Reply:
-        status, body, _ = self.double.answer(
-            request.method, request.target, dict(request.headers), request.body
-        )
-        return Reply(status, body)
-
-    def received(self, server: ScriptedServer) -> list[float]:
-        del server
-        return [value for run in self.double.runs.values() for _, value in run.series("n")]
-
-    def told_outcome(self, server: ScriptedServer) -> str | None:
-        del server
-        return self.double.run.tags["hotloop.outcome"]

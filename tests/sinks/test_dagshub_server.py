@@ -2,16 +2,13 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
+from tests.servers._recordings import load
 from tests.servers.dagshub import StandIn
 
-RECORDING = (
-    Path(__file__).parents[1] / "servers" / "recordings" / "dagshub"
-) / "sdk_0.7.3_init_and_add_dir.jsonl"
-EXCHANGES = [json.loads(line) for line in RECORDING.read_text().splitlines()]
+EXCHANGES = load("dagshub", "sdk_0.7.3_init_and_add_dir")
 UPLOADS = [each for each in EXCHANGES if each["method"] == "PUT"]
 
 
@@ -27,8 +24,8 @@ def send(server, exchange, parts=None):
     if exchange["body"] is not None:
         parts = exchange["body"]["_multipart"] if parts is None else parts
         content = "".join(f"--BOUNDARY{part}" for part in [*parts, "--\r\n"]).encode()
-    status, answer, _ = server.answer(exchange["method"], exchange["path"], headers, content)
-    return status, json.loads(answer or b"{}")
+    reply = server.answer(exchange["method"], exchange["path"], headers, content)
+    return reply.status, json.loads(reply.body or b"{}")
 
 
 def test_recorded_requests_are_answered_alike(server):

@@ -106,13 +106,17 @@ class TestCsv:
 
     def test_what_a_resume_replaced_is_removed(self, tmp_path):
         """Also of ranks that wrote it; what has no step stays."""
+
+        class OfAllRanks(CsvSink):
+            ranks = "all"
+
         spare = SystemMetricsLogged(time=NOON, metrics={"gpu": 1.0})
         run_dir = write_run(tmp_path, [*metrics(range(10)), spare], outcome=None)
         write_run(tmp_path, metrics(range(10)), rank=1, outcome=None)
-        sync_run(run_dir, [CsvSink()])
+        sync_run(run_dir, [OfAllRanks()])
         assert len(read_csv(run_dir / "metrics.csv")) == 21
         write_run(tmp_path, metrics(range(5, 12), extra=1.0), attempt=2, from_step=4)
-        sync_run(run_dir, [CsvSink()])
+        sync_run(run_dir, [OfAllRanks()])
 
         rows = read_csv(run_dir / "metrics.csv")
         of = {

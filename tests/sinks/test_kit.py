@@ -3,6 +3,8 @@
 import gzip
 import inspect
 import logging
+import socket
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -338,3 +340,17 @@ def test_the_server_goes_down_and_comes_back():
         server.up()
         with httpx.Client() as client:
             assert client.get(url).status_code == 200
+
+
+@pytest.mark.parametrize("head", ["content-length: 9", "transfer-encoding: chunked"])
+def test_a_request_that_was_cut_off_is_none(head):
+    """Its client was killed: the service is shown nothing of it, and it is no breach."""
+    cut = f"POST / HTTP/1.1\r\n{head}\r\n\r\n8\r\nabc".encode()
+    with ScriptedServer() as server:
+        client = socket.create_connection(("127.0.0.1", urlsplit(server.url).port))
+        with client:
+            client.sendall(cut)
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(1) == b""
+
+    assert (server.requests, server.applied, server.breaches) == ([], [], [])

@@ -30,22 +30,9 @@ from sinks.mlflow import MlflowSink
 from tests.servers.journals import QUICK, write_attempt
 from tests.servers.mlflow import Refused, StandIn
 
+pytestmark = pytest.mark.usefixtures("environment")
+
 TOKEN = "a long secret"  # noqa: S105 - of no server
-VARIABLES = (
-    *("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
-    *("MLFLOW_TRACKING_TOKEN", "MLFLOW_TAGS", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"),
-    *("MLFLOW_NESTED_RUN", "MLFLOW_FLATTEN_PARAMS", "MLFLOW_MAX_LOG_PARAMS"),
-    *("HF_MLFLOW_LOG_ARTIFACTS", "DISABLE_MLFLOW_INTEGRATION", "MLFLOW_TRACKING_INSECURE_TLS"),
-)
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch, tmp_path):
-    """Without settings of whoever runs the tests."""
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return monkeypatch
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """The stand-in for an MLflow server answers recorded requests as the real servers did."""
 
 import json
-from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
+from tests.servers._recordings import load, names_of
 from tests.servers.mlflow import API, FILES, StandIn
 
-RECORDINGS = Path(__file__).parents[1] / "servers" / "recordings" / "mlflow"
 CALLS = (
     *("experiments/get-by-name", "experiments/create", "experiments/delete"),
     *("runs/create", "runs/get", "runs/search", "runs/update", "runs/delete", "runs/log-batch"),
@@ -41,12 +40,12 @@ class Replay:
         body = self._translated(request["body"])
         content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         headers = {name.lower(): value for name, value in request["headers"].items()}
-        status, answer, _ = self.server.answer(
+        reply = self.server.answer(
             request["method"], f"{path}?{urlencode(pairs)}", headers, content
         )
-        if status == request["status"] == 200 and isinstance(request["resp"], dict):
-            self._learn(request["resp"], json.loads(answer))
-        return status, answer
+        if reply.status == request["status"] == 200 and isinstance(request["resp"], dict):
+            self._learn(request["resp"], json.loads(reply.body))
+        return reply.status, reply.body
 
     def _translated(self, value, key=""):
         if isinstance(value, dict):
@@ -63,17 +62,14 @@ class Replay:
             self.ids[recorded["run"]["info"]["run_uuid"]] = ours["run"]["info"]["run_id"]
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in RECORDINGS.glob("*.jsonl")))
+@pytest.mark.parametrize("name", names_of("mlflow"))
 def test_recorded_requests_are_answered_alike(name):
     """The same status and error code for each request, in order."""
     server = StandIn(old="2.2.2" in name)
     replay = Replay(server)
     checked, differ = 0, []
     with server:
-        for line in (RECORDINGS / f"{name}.jsonl").read_text().splitlines():
-            request = json.loads(line)
-            if not known(request):
-                continue
+        for request in filter(known, load("mlflow", name)):
             status, answer = replay.send(request)
             code = request["resp"].get("error_code") if isinstance(request["resp"], dict) else None
             ours = json.loads(answer).get("error_code") if answer.startswith(b"{") else None

@@ -39,27 +39,16 @@ from bus import (
 )
 from bus._handover import PlainSink
 from sinks._neptune_signal import listen
-from sinks._neptune_token import ApiToken, expiry
+from sinks._neptune_token import ApiToken
 from sinks.neptune import NeptuneSink
 from tests.servers.journals import QUICK, write_attempt
 from tests.servers.neptune import Refused, StandIn, api_token
 from tests.waiting import eventually
 
-VARIABLES = (
-    *("NEPTUNE_API_TOKEN", "NEPTUNE_PROJECT", "NEPTUNE_MODE", "NEPTUNE_CUSTOM_RUN_ID"),
-    *("NEPTUNE_MONITORING_NAMESPACE", "NEPTUNE_ALLOW_SELF_SIGNED_CERTIFICATE", "NEPTUNE_VERIFY"),
-    *("NEPTUNE_TAGS", "NEPTUNE_NAME", "NEPTUNE_WITH_ID", "NEPTUNE_DIALECT"),
-)
+pytestmark = pytest.mark.usefixtures("environment")
+
 TOKEN = api_token("https://neptune.example.org")
 LOSS = "finetuning/train/loss"
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    """Without settings of whoever runs the tests."""
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    return monkeypatch
 
 
 @pytest.fixture
@@ -325,12 +314,16 @@ class TestRequests:
 
     def test_what_other_ranks_log(self, server, tmp_path):
         """Is under their name, so that two of the same step do not refuse each other."""
+
+        class OfAllRanks(NeptuneSink):
+            ranks = "all"
+
         run_dir = write_attempt(tmp_path / "run", points(3))
         bus = Bus(run_dir / JOURNAL_FOLDER, rank=1)
         for event in [*points(3), SystemMetricsLogged(metrics={"system/cpu": 50.0})]:
             bus.publish(event)
         assert bus.close(10).written
-        deliver(run_dir, server)
+        deliver(run_dir, server, OfAllRanks)
 
         assert server.run.series(LOSS) == expected(3)
         assert server.run.series("finetuning/rank1/train/loss") == expected(3)
@@ -651,15 +644,6 @@ class TestAccess:
         assert server.run.series(LOSS) == expected(3)
         assert server.run.files("finetuning/artifacts/data") == {"data": b"x"}
         assert len(server.calls("authorization/oauth-token")) == 2
-
-    @pytest.mark.parametrize(
-        ("told", "ends"), [({"exp": 12}, 12.0), ({"exp": "soon"}, None), ([], None), (None, None)]
-    )
-    def test_when_an_access_token_ends(self, told, ends):
-        """As it says itself; one that does not is used until the server refuses it."""
-        middle = base64.urlsafe_b64encode(json.dumps(told).encode()).decode().rstrip("=")
-        assert expiry(f"head.{middle}.signature") == ends
-        assert expiry("opaque") is expiry("no.text\u00e9.at all") is None
 
     @pytest.mark.parametrize("told", [[], {}, {"api_address": "ftp://here"}, {"api_address": 1}])
     def test_what_is_no_api_token(self, told):

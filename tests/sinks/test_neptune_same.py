@@ -15,6 +15,8 @@ from tests.servers.journals import QUICK, write_attempt
 from tests.servers.neptune import Refused, StandIn
 from tests.servers.neptune_replay import Replay, recorded
 
+pytestmark = pytest.mark.usefixtures("environment")
+
 CLIENT = "neptune_1.14.0_"
 TRAIN, EVAL = "finetuning/train/", "finetuning/eval/"
 PARAMETERS = "finetuning/trainer_parameters/"
@@ -113,13 +115,6 @@ def deliver(run_dir, server, **settings):
     )
     (account,) = sync_run(run_dir, [sink], pace=QUICK, timeout=15)
     return account
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    """Without settings of whoever runs the tests."""
-    for name in ("NEPTUNE_MODE", "NEPTUNE_CUSTOM_RUN_ID", "NEPTUNE_MONITORING_NAMESPACE"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

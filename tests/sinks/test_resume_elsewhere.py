@@ -1,6 +1,5 @@
 """A training goes on where only its checkpoints have got to: in the same run of each tracker."""
 
-import os
 import shutil
 
 import pytest
@@ -14,11 +13,18 @@ from sinks.dagshub import DagsHubSink
 from sinks.mlflow import MlflowSink
 from sinks.neptune import NeptuneSink
 from sinks.wandb import WandbSink
+from tests.nobody import clear_environment
 from tests.servers import clearml, comet, dagshub, mlflow, neptune, wandb
 
 pytestmark = pytest.mark.slow
 
-STEPS = {"clearml": ("train", "loss"), "neptune": ("finetuning/train/loss",)}
+STEPS = {
+    "clearml": ("train", "loss"),
+    "comet": ("train/loss",),
+    "neptune": ("finetuning/train/loss",),
+    "wandb": ("train/loss",),
+}
+"""What the loss under our trainer is called, where it is not `loss`."""
 CASES = {
     "clearml": (
         clearml.StandIn,
@@ -61,10 +67,7 @@ CASES = {
 @pytest.fixture(autouse=True)
 def _of_nobody(monkeypatch, tmp_path):
     """Without the settings of whoever runs the tests; in a folder of its own."""
-    prefixes = ("CLEARML_", "COMET_", "DAGSHUB_", "MLFLOW_", "NEPTUNE_", "WANDB_")
-    for name in [each for each in os.environ if each.startswith(prefixes)]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
+    clear_environment(monkeypatch, tmp_path)
     monkeypatch.chdir(tmp_path)
 
 

@@ -5,7 +5,6 @@ took from both has the same.
 """
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -13,22 +12,13 @@ from bus import ArtifactReady, CheckpointSaved, MetricsLogged, sync_run
 from sinks.azureml import AzureMLSink
 from sinks.dagshub import DagsHubSink
 from tests.servers import azureml, dagshub
+from tests.servers._recordings import load
 from tests.servers.journals import QUICK, write_attempt
 
-RECORDINGS = Path(__file__).parents[1] / "servers" / "recordings"
 RUN = "0" * 31 + "1"
 
 
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch, tmp_path):
-    for name in ("MLFLOW_RUN_ID", "AZUREML_RUN_ID", "MLFLOW_TRACKING_USERNAME", "BRANCH"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-
-
-def exchanges(name):
-    """The recorded requests of a scenario."""
-    return [json.loads(line) for line in (RECORDINGS / name).read_text().splitlines()]
+pytestmark = pytest.mark.usefixtures("environment")
 
 
 def deliver(run_dir, sink):
@@ -41,12 +31,12 @@ class TestDagsHub:
     """`dagshub.init`, then `add_dir` of a trainer's output folder to `artifacts`."""
 
     def recorded(self, server):
-        for each in exchanges("dagshub/sdk_0.7.3_init_and_add_dir.jsonl"):
+        for each in load("dagshub", "sdk_0.7.3_init_and_add_dir"):
             parts = each["body"]["_multipart"] if each["body"] else []
             form = "".join(f"--BOUNDARY{part}" for part in [*parts, "--\r\n"]).encode()
             content = form if parts else b""
-            status, _, _ = server.answer(each["method"], each["path"], each["headers"], content)
-            assert status == 200
+            reply = server.answer(each["method"], each["path"], each["headers"], content)
+            assert reply.status == 200
 
     def ours(self, server, folder):
         output = folder / "outdir"
@@ -93,15 +83,13 @@ class TestAzureML:
         server.experiments["8"] = {"name": "azexp", "lifecycle_stage": "active"}
         server.renewed = [(azureml.TOKEN, 3600)]
         run_id = RUN
-        for each in exchanges("azureml/sdk_azureml_mlflow_1.62_job_with_token_refresh.jsonl"):
+        for each in load("azureml", "sdk_azureml_mlflow_1.62_job_with_token_refresh"):
             request = json.loads(json.dumps(each).replace(RUN, run_id))
             content = json.dumps(request["body"]).encode() if request["body"] else b""
-            status, answer, _ = server.answer(
-                request["method"], request["path"], request["headers"], content
-            )
-            assert status == each["status"]
+            reply = server.answer(request["method"], request["path"], request["headers"], content)
+            assert reply.status == each["status"]
             if request["path"].endswith("runs/create"):
-                run_id = json.loads(answer)["run"]["info"]["run_id"]
+                run_id = json.loads(reply.body)["run"]["info"]["run_id"]
 
     def ours(self, server, folder, monkeypatch):
         experiment = server.add_job("job")
@@ -135,7 +123,7 @@ class TestAzureML:
 
     def test_a_file_is_the_same(self, tmp_path):
         """At the same path in the storage, put in the same requests with the same headers."""
-        place, blob = exchanges("azureml/sdk_azureml_mlflow_1.62_artifact_upload.jsonl")
+        place, blob = load("azureml", "sdk_azureml_mlflow_1.62_artifact_upload")
         (tmp_path / "a.txt").write_text("12345")
         event = ArtifactReady(path=str(tmp_path / "a.txt"), kind="ckpt", name="a.txt")
         with azureml.StandIn() as server:

@@ -41,10 +41,7 @@ from tests.servers.journals import QUICK, write_attempt
 from tests.servers.wandb import KEY, Refused, StandIn
 from tests.servers.wandb_states import png
 
-
-@pytest.fixture(autouse=True)
-def environment(wandb_environment):
-    return wandb_environment
+pytestmark = pytest.mark.usefixtures("environment")
 
 
 @pytest.fixture

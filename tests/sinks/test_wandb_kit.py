@@ -2,32 +2,21 @@
 
 import pytest
 
-from sinks.testing import Received, Reply, ScriptedServer, SinkSuite
+from sinks.testing import ScriptedServer
 from sinks.wandb import WandbSink
 from tests.servers.wandb import KEY, StandIn
+from tests.sinks.tracker_suite import TrackerSuite
 
 
 @pytest.mark.slow
-class TestWandb(SinkSuite):
+class TestWandb(TrackerSuite):
     """W&B, with a key."""
 
+    stand_in = StandIn
     secrets = (KEY,)
-    patience = 4.0
-
-    @pytest.fixture(autouse=True)
-    def service_double(self, wandb_environment):
-        """A server for each test, and no settings of whoever runs them."""
-        del wandb_environment
-        self.double = StandIn()
 
     def make_sink(self, server: ScriptedServer) -> WandbSink:
         return WandbSink(base_url=server.url, api_key=KEY, timeout=1.0, read_timeout=0.7)
-
-    def service(self, request: Received) -> Reply:
-        status, body, _, _ = self.double.answer(
-            request.method, request.target, dict(request.headers), request.body
-        )
-        return Reply(status, body)
 
     def received(self, server: ScriptedServer) -> list[float]:
         del server

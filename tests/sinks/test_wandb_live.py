@@ -11,8 +11,8 @@ from tests.waiting import eventually
 
 
 @pytest.fixture
-def server(wandb_environment):
-    del wandb_environment
+def server(environment):
+    del environment
     with StandIn() as server:
         yield server
 

@@ -70,9 +70,9 @@ def test_an_answer_that_says_nothing(headers):
     assert trio.run(send, clock=trio.testing.MockClock(autojump_threshold=0)) == 0
 
 
-def test_the_server_never_complains(tmp_path, wandb_environment):
+@pytest.mark.usefixtures("environment")
+def test_the_server_never_complains(tmp_path):
     """Twelve alerts, of which it takes three in a time."""
-    del wandb_environment
     alerts = [AlertRaised(title=f"alert {n}") for n in range(12)]
     run_dir = write_attempt(tmp_path / "run", alerts)
     with StandIn(quota=(3, 0.25)) as server:

@@ -15,9 +15,9 @@ SMALL = Parting(beyond=1000, part=400)
 
 
 @pytest.fixture
-def folder(tmp_path, wandb_environment):
+def folder(tmp_path, environment):
     """One small file and one that has three parts."""
-    del wandb_environment
+    del environment
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config").write_bytes(b"c" * 999)
@@ -63,7 +63,7 @@ async def test_a_large_file(artifacts, folder):
         "authorization"
         not in [
             headers
-            for (call, _), headers in zip(server.requests, server.headers, strict=True)
+            for (_, call, _), headers in zip(server.requests, server.headers, strict=True)
             if call == "storage"
         ][1]
     )

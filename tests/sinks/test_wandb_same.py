@@ -41,15 +41,12 @@ from tests.servers.wandb import KEY, StandIn
 from tests.servers.wandb_replay import load, replayed
 from tests.servers.wandb_states import AXIS, OWN, columns, config, ending, is_number, shown, summary
 
+pytestmark = pytest.mark.usefixtures("environment")
+
 TOTALS = {
     *("train_loss", "train_runtime", "total_flos"),
     *("train_samples_per_second", "train_steps_per_second"),
 }
-
-
-@pytest.fixture(autouse=True)
-def environment(wandb_environment):
-    return wandb_environment
 
 
 @pytest.fixture
@@ -399,7 +396,7 @@ class TestFields:
         deliver(run_dir, server)
 
         more = {}
-        for call, body in server.requests:
+        for _, call, body in server.requests:
             request = {"variables": body} if isinstance(body, dict) and call[0].isupper() else body
             for name, keys in _fields(call, request):
                 if unknown := keys - sent[name]:

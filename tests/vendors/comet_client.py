@@ -1,6 +1,6 @@
 """Writes and reads experiments with Comet's own client, in an interpreter that has it.
 
-Usage: `comet_client.py write|read|train` with what it is told as JSON on standard input; prints
+Usage: `comet_client.py write|read` with what it is told as JSON on standard input; prints
 JSON. Where Comet is stands in the environment.
 """
 
@@ -52,21 +52,13 @@ def read(key):
     }
 
 
-def train(told):
-    """Train with Transformers' trainer and its callback, which is told nothing by us."""
-    from tests.vendors.comet_training import train_upstream  # noqa: PLC0415 - only here
-
-    train_upstream(told["folder"])
-    return comet_ml.get_running_experiment().get_key()
-
-
 def _values(summaries):
     return {each["name"]: each["valueCurrent"] for each in summaries}
 
 
 def main():
     """Do what the argument says."""
-    answer = {"write": write, "read": read, "train": train}[sys.argv[1]](json.load(sys.stdin))
+    answer = {"write": write, "read": read}[sys.argv[1]](json.load(sys.stdin))
     running = comet_ml.get_running_experiment()
     if running is not None:
         running.end()

@@ -1,20 +1,22 @@
 """Comet's own client in an interpreter that has it, at work on a stand-in."""
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from tests.servers.comet import KEY, StandIn
+from tests.vendors.programs import run_program
 
-ROOT = Path(__file__).resolve().parents[2]
 CLIENT = Path(__file__).with_name("comet_client.py")
 
 
-def find_python() -> str | None:
-    """An interpreter that has comet_ml, Transformers and what those need."""
-    return os.environ.get("HOTLOOP_COMET_PYTHON")
+def environment(server: StandIn) -> dict[str, str]:
+    """Where Comet is."""
+    return {
+        "COMET_API_KEY": KEY,
+        "COMET_URL_OVERRIDE": f"{server.url}/clientlib/",
+        "COMET_PROJECT_NAME": "tests",
+    }
 
 
 def ask_client(python: str, what: str, told: object, server: StandIn, folder: Path) -> Any:
@@ -27,24 +29,10 @@ def ask_client(python: str, what: str, told: object, server: StandIn, folder: Pa
         server: Where Comet is.
         folder: Where it works; it finds no settings there.
     """
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("COMET_")}
-    ours = {
-        "COMET_API_KEY": KEY,
-        "COMET_URL_OVERRIDE": f"{server.url}/clientlib/",
-        "COMET_PROJECT_NAME": "tests",
-        "HOME": str(folder),
-        "PYTHONPATH": str(ROOT),
-        "PYTHONWARNINGS": "ignore",
-    }
-    done = subprocess.run(  # noqa: S603 - our own arguments
-        [python, str(CLIENT), what],
-        input=json.dumps(told),
-        env={**kept, **ours},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
+    printed = run_program(
+        *(python, str(CLIENT), what),
+        folder=folder,
+        environment=environment(server),
+        given=json.dumps(told),
     )
-    _, answered, answer = done.stdout.rpartition("ANSWER ")
-    assert answered, done.stderr[-3000:]
-    return json.loads(answer)
+    return json.loads(printed.rpartition("ANSWER ")[2])

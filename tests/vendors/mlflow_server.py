@@ -1,27 +1,17 @@
 """A real `mlflow server` on a database, and MLflow's own client to read it back."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
 from typing import IO
 
 READER = Path(__file__).with_name("mlflow_reader.py")
-
-
-def find_python() -> str | None:
-    """An interpreter that has the `mlflow` package."""
-    given = os.environ.get("HOTLOOP_MLFLOW_PYTHON")
-    if given:
-        return given
-    return sys.executable if importlib.util.find_spec("mlflow") else None
 
 
 def environment() -> dict[str, str]:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-QUIET = {
+QUIET: dict[str, object] = {
     "capture_hardware_metrics": False,
     "capture_stdout": False,
     "capture_stderr": False,

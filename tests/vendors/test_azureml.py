@@ -3,35 +3,26 @@
 import json
 import math
 import os
-import subprocess
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from bus import ArtifactReady, MetricsLogged, sync_run
 from sinks.azureml import AzureMLSink
-from sinks.testing import self_signed
+from sinks.testing import Reply, ScriptedServer, self_signed
 from tests.servers.azureml import StandIn, token
 from tests.servers.journals import QUICK, write_attempt
 from tests.vendors.mlflow_server import READER
+from tests.vendors.programs import needs, packages_of, run_program
 
 PYTHON = os.environ.get("HOTLOOP_AZUREML_PYTHON")
-ROOT = Path(__file__).parents[2]
 JOB = "cool_plum_1"
+RESOURCE = "https://management.azure.com"
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(200),  # the clients take many seconds to import on a busy machine
-    pytest.mark.skipif(
-        PYTHON is None,
-        reason="needs the azureml-mlflow and azure-identity packages: set HOTLOOP_AZUREML_PYTHON "
-        "to an interpreter with them",
-    ),
-]
+pytestmark = needs(PYTHON, "AZUREML", "azureml-mlflow and azure-identity", timeout=200)
 
 
 @pytest.fixture(autouse=True)
@@ -59,19 +50,6 @@ def job(server, certificate):
     }
 
 
-def start(command, environment):
-    """Run a program to its end."""
-    done = subprocess.run(  # noqa: S603 - our own programs
-        command,
-        capture_output=True,
-        check=False,
-        timeout=150,
-        env={**os.environ, **environment},
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    return done
-
-
 def deliver(folder, file, certificate):
     """The run of `azureml_client.py` through our sink, with all of it from the environment."""
     points = [*((step, 1 / step) for step in range(1, 6)), (6, math.nan)]
@@ -97,12 +75,10 @@ def test_the_client_and_our_sink_leave_the_same(tmp_path, monkeypatch):
     certificate = self_signed(tmp_path)
     file = tmp_path / "a.txt"
     file.write_text("12345")
-    theirs, ours = StandIn(), StandIn()
-    theirs.secure(certificate)
-    ours.secure(certificate)
-    with theirs, ours:
+    with StandIn(certificate=certificate) as theirs, StandIn(certificate=certificate) as ours:
         program = Path(__file__).with_name("azureml_client.py")
-        start([PYTHON, str(program), str(file)], job(theirs, certificate))
+        variables = job(theirs, certificate)
+        run_program(PYTHON, str(program), str(file), folder=tmp_path, environment=variables)
         for name, value in job(ours, certificate).items():
             monkeypatch.setenv(name, value)
         deliver(tmp_path, file, certificate)
@@ -120,15 +96,14 @@ def test_the_client_reads_our_run(tmp_path, monkeypatch):
     certificate = self_signed(tmp_path)
     file = tmp_path / "a.txt"
     file.write_text("12345")
-    server = StandIn()
-    server.secure(certificate)
-    with server:
+    with StandIn(certificate=certificate) as server:
         variables = job(server, certificate)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         deliver(tmp_path, file, certificate)
-        command = [PYTHON, str(READER), variables["MLFLOW_TRACKING_URI"], "run", JOB]
-        read = json.loads(start(command, variables).stdout.decode().splitlines()[-1])
+        command = (PYTHON, str(READER), variables["MLFLOW_TRACKING_URI"], "run", JOB)
+        printed = run_program(*command, folder=tmp_path, environment=variables)
+        read = json.loads(printed.splitlines()[-1])
 
     assert read["experiment"] == "azexp"
     assert read["status"] == "RUNNING"
@@ -141,61 +116,26 @@ def test_the_client_reads_our_run(tmp_path, monkeypatch):
 
 def test_azure_identity_finds_a_token(tmp_path):
     """That of a managed identity, which a machine's own service gives; once for many requests."""
-    packages = start(
-        [PYTHON, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], {}
-    ).stdout
     run_dir = write_attempt(
         tmp_path / "run", [MetricsLogged(step=n, metrics={"n": float(n)}) for n in range(3)]
     )
     given = token(3600)
-    with StandIn() as server, _Identity(given) as identity:
+    with StandIn() as server, identity(given) as service:
         server.tokens = {given}
         program = Path(__file__).with_name("azureml_identity.py")
-        arguments = [packages.decode().strip(), str(run_dir), server.tracking_uri]
-        start(
-            [sys.executable, str(program), *arguments],
-            {
-                "PYTHONPATH": str(ROOT),
-                "IDENTITY_ENDPOINT": identity.url,
-                "IDENTITY_HEADER": "secret",
-            },
-        )
+        arguments = [packages_of(PYTHON, tmp_path), str(run_dir), server.tracking_uri]
+        told = {"IDENTITY_ENDPOINT": f"{service.url}/token", "IDENTITY_HEADER": "secret"}
+        run_program(sys.executable, str(program), *arguments, folder=tmp_path, environment=told)
 
     assert len(server.run.series("n")) == 3
     assert server.run.info["status"] == "FINISHED"
-    assert identity.asked == ["https://management.azure.com"]
+    (asked,) = service.requests
+    assert parse_qs(urlsplit(asked.target).query)["resource"] == [RESOURCE]
 
 
-class _Identity:
+def identity(text):
     """The service that gives App Service's managed identity a token."""
-
-    def __init__(self, text):
-        self.asked = asked = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                asked.append(self.path.partition("resource=")[2].partition("&")[0])
-                until = str(int(time.time()) + 3600)
-                found = {"access_token": text, "expires_on": until, "token_type": "Bearer"}
-                body = json.dumps({**found, "resource": "https://management.azure.com"}).encode()
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                """Be quiet."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/token"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    told = {"access_token": text, "token_type": "Bearer", "resource": RESOURCE}
+    return ScriptedServer(
+        lambda _request: Reply(200, {**told, "expires_on": str(int(time.time()) + 3600)})
+    )

@@ -12,25 +12,16 @@ from bus import (
     SummaryLogged,
     TextLogged,
 )
-from sinks.comet import CometSink
 from tests.servers._comet_parts import Storage
-from tests.servers.comet import KEY, StandIn
+from tests.servers.comet import StandIn
 from tests.servers.comet_runs import deliver, shown
 from tests.servers.journals import write_attempt
-from tests.vendors.comet_process import ask_client, find_python
-from tests.vendors.comet_training import train_ours
+from tests.vendors.comet_process import ask_client, environment
+from tests.vendors.programs import find_python, needs, train
 
-PYTHON = find_python()
+PYTHON = find_python("COMET", "comet_ml")
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(200),  # importing everything takes a busy machine long
-    pytest.mark.skipif(
-        PYTHON is None,
-        reason="needs the packages comet_ml and transformers: `make test-vendors`, or set "
-        "HOTLOOP_COMET_PYTHON to an interpreter with them",
-    ),
-]
+pytestmark = needs(PYTHON, "COMET", "comet_ml and transformers", timeout=200)
 
 PARAMETERS = {
     "lr": 0.1,
@@ -43,9 +34,7 @@ PARAMETERS = {
 }
 METRICS = [{"loss": 1 / n, "epoch": n / 4} for n in range(1, 31)]
 NUMBERS = [{"odd": each, "epoch": 8.0} for each in (math.nan, math.inf, -math.inf)]
-_OTHERWISE = frozenset(
-    {"output_dir", "report_to", "hub_token", "restore_callback_states_from_checkpoint"}
-)
+_OTHERWISE = frozenset({"hub_token", "restore_callback_states_from_checkpoint"})
 """Arguments that the two trainers were given or write differently; no matter of trackers."""
 _TIMES = ("runtime", "per_second")
 
@@ -192,14 +181,11 @@ def test_their_reader_finds_how_it_ended(server, tmp_path, outcome, state):
 
 def test_their_callback_beside_ours(theirs, server, tmp_path):
     """The same training: the same names, steps, epochs, values, and settings."""
-    ask_client(PYTHON, "train", {"folder": str(tmp_path / "theirs")}, theirs, tmp_path)
-    sink = CometSink(api_key=KEY, url_override=server.url, rewrite=True)
-    train_ours(str(tmp_path / "ours"), sink)
+    for library, where in (("transformers", theirs), ("hotloop", server)):
+        told = {**environment(where), "HOTLOOP_COMET_REWRITE": "1"}
+        train(PYTHON, "comet_ml", library, folder=tmp_path / library, environment=told)
     expected, found = shown(theirs), shown(server)
 
-    # Their patch of `backward` logs a loss that nobody asked for, and synchronises for it.
-    assert "loss" in expected["series"]
-    del expected["series"]["loss"]
     assert found["series"].keys() == expected["series"].keys()
     for name, points in expected["series"].items():
         assert _compared(name, found["series"][name]) == _compared(name, points), name

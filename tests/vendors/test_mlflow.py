@@ -29,20 +29,13 @@ from sinks.mlflow import MlflowSink
 from tests.servers.journals import QUICK, write_attempt
 from tests.sinks.kill_trials import run_kill_trials
 from tests.vendors.mlflow_kills import destination
-from tests.vendors.mlflow_server import RealServer, find_python
+from tests.vendors.mlflow_server import RealServer
+from tests.vendors.programs import find_python, needs
 from tests.waiting import eventually
 
-PYTHON = find_python()
+PYTHON = find_python("MLFLOW", "mlflow")
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(300),  # the server starts five interpreters, slowly on a busy machine
-    pytest.mark.skipif(
-        PYTHON is None,
-        reason="needs the mlflow package: `make test-vendors`, or set HOTLOOP_MLFLOW_PYTHON to an "
-        "interpreter with it",
-    ),
-]
+pytestmark = needs(PYTHON, "MLFLOW", "mlflow", timeout=300)
 
 LONG = "a long value " * 1000
 

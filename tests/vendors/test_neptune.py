@@ -3,11 +3,7 @@
 The same calls leave the same state, but for what is listed here, and the client reads it back.
 """
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,30 +13,14 @@ from sinks.neptune import NeptuneSink
 from tests.servers.journals import QUICK, write_attempt
 from tests.servers.neptune import StandIn
 from tests.vendors.neptune_client import PARAMETERS, PICTURE, loss
+from tests.vendors.programs import find_python, needs, run_program, train
 
 PROGRAM = Path(__file__).with_name("neptune_client.py")
-ROOT = Path(__file__).resolve().parents[2]
 
 
-def find_python() -> str | None:
-    """An interpreter that has both clients, Transformers, and this library's dependencies."""
-    given = os.environ.get("HOTLOOP_NEPTUNE_PYTHON")
-    if given:
-        return given
-    return sys.executable if importlib.util.find_spec("neptune") else None
+PYTHON = find_python("NEPTUNE", "neptune")
 
-
-PYTHON = find_python()
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(300),  # the client takes seconds to be imported, more on a busy machine
-    pytest.mark.skipif(
-        PYTHON is None,
-        reason="needs the neptune, minfx and transformers packages: `make test-vendors`, or set "
-        "HOTLOOP_NEPTUNE_PYTHON to an interpreter with them",
-    ),
-]
+pytestmark = needs(PYTHON, "NEPTUNE", "neptune, minfx and transformers", timeout=300)
 
 
 @pytest.fixture
@@ -49,32 +29,20 @@ def server():
         yield server
 
 
-def ask(server, folder, *command):
-    """Run the client; what it tells."""
-    run(server, folder, str(PROGRAM), *command)
-    return json.loads((folder / "answer.json").read_text())
-
-
-def run(server, folder, *arguments):
-    """Run a program that talks to the server."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("NEPTUNE_")}
-    ours = {
+def environment(server, folder):
+    """Where Neptune is."""
+    return {
         "NEPTUNE_API_TOKEN": server.token,
         "NEPTUNE_DATA_DIRECTORY": str(folder / ".neptune"),
         "OAUTHLIB_INSECURE_TRANSPORT": "1",  # the server speaks no TLS
-        "PYTHONPATH": str(ROOT),
-        "PYTHONWARNINGS": "ignore",
     }
-    done = subprocess.run(  # noqa: S603 - our own program
-        [PYTHON, *arguments],
-        cwd=folder,
-        env={**kept, **ours},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def ask(server, folder, *command):
+    """Run the client; what it tells."""
+    told = environment(server, folder)
+    run_program(PYTHON, str(PROGRAM), *command, folder=folder, environment=told)
+    return json.loads((folder / "answer.json").read_text())
 
 
 @pytest.fixture
@@ -188,7 +156,8 @@ def trained(tmp_path_factory):
         refused = []
         for library in ("transformers", "hotloop"):
             folder = tmp_path_factory.mktemp(library)
-            run(server, folder, "-m", "tests.vendors.neptune_training", library)
+            told = environment(server, folder)
+            train(PYTHON, "neptune", library, folder=folder, environment=told)
             refused.append(list(server.refused))
             server.refused.clear()
         return *(each.state() for each in server.runs.values()), *refused

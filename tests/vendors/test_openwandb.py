@@ -17,8 +17,9 @@ import pytest
 
 from bus import ArtifactReady, ConsoleLineLogged, MediaLogged, MetricsLogged, sync_run
 from sinks.wandb import WandbSink
+from tests.nobody import clear_environment
 from tests.servers.journals import QUICK, write_attempt
-from tests.servers.wandb_states import clear_environment, png
+from tests.servers.wandb_states import png
 from tests.waiting import eventually
 
 PYTHON = os.environ.get("HOTLOOP_OPENWANDB_PYTHON")

@@ -1,11 +1,7 @@
 """W&B's own client beside ours: both write to the stand-in, and go on with each other's run."""
 
-import importlib.util
 import math
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,11 +9,11 @@ import pytest
 import runtime
 from bus import HistogramLogged, MediaLogged, MetricsLogged, SummaryLogged, TextLogged, sync_run
 from sinks.wandb import WandbSink
+from tests.nobody import clear_environment
 from tests.servers.journals import QUICK, write_attempt
 from tests.servers.wandb import KEY, StandIn
 from tests.servers.wandb_states import (
     AXIS,
-    clear_environment,
     columns,
     config,
     ending,
@@ -25,26 +21,14 @@ from tests.servers.wandb_states import (
     shown,
     summary,
 )
+from tests.vendors.programs import find_python, needs, run_program, train
 
 SCRIPT = Path(__file__).with_name("wandb_script.py")
 
 
-def find_python():
-    """An interpreter that has the `wandb` package, with pillow."""
-    given = os.environ.get("HOTLOOP_WANDB_PYTHON")
-    return given or (sys.executable if importlib.util.find_spec("wandb") else None)
+PYTHON = find_python("WANDB", "wandb")
 
-
-PYTHON = find_python()
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        PYTHON is None,
-        reason="needs the wandb package: `make test-vendors`, or set HOTLOOP_WANDB_PYTHON to an "
-        "interpreter with it",
-    ),
-]
+pytestmark = needs(PYTHON, "WANDB", "wandb and transformers", timeout=200)
 
 
 @pytest.fixture
@@ -63,32 +47,21 @@ def folder(tmp_path):
     return tmp_path
 
 
-def call_theirs(server, folder, *arguments):
-    """Run the script with W&B's own client."""
-    run_python(server, folder, [str(SCRIPT), str(folder), *arguments])
-
-
-def run_python(server, folder, arguments, **more):
-    """Run that interpreter, with settings for the stand-in."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
-    own = {
+def environment(server, folder):
+    """Settings for the stand-in."""
+    (folder / "DIR").mkdir(parents=True, exist_ok=True)
+    return {
         "WANDB_BASE_URL": server.url,
         "WANDB_API_KEY": KEY,
         "WANDB_ERROR_REPORTING": "false",
         **{f"WANDB_{name}": str(folder / name) for name in ("DIR", "CACHE_DIR", "DATA_DIR")},
     }
-    (folder / "DIR").mkdir(exist_ok=True)
-    done = subprocess.run(  # noqa: S603 - our own arguments
-        [PYTHON, *arguments],
-        env={**kept, **own, **more, "HOME": str(folder), "PYTHONWARNINGS": "ignore"},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+
+
+def call_theirs(server, folder, *arguments):
+    """Run the script with W&B's own client."""
+    command = (PYTHON, str(SCRIPT), str(folder), *arguments)
+    run_program(*command, folder=folder, environment=environment(server, folder))
 
 
 def log_ours(server, folder):
@@ -174,7 +147,6 @@ def _point(step):
 
 TIMES = re.compile(r"runtime|per_second")
 OTHERWISE = {
-    "report_to",  # the script gives ours a sink
     "hub_token",  # upstream writes a word in its place
     "restore_callback_states_from_checkpoint",  # ours does by default
 }
@@ -187,21 +159,17 @@ def test_a_training_beside_upstreams_callback(server, tmp_path):
     Differs: numbers that measure time; `base_model` is not there, and `final_model` is an alias of
     the last checkpoint and no copy of it; the run is named after its folder; see `OTHERWISE`.
     """
-    look = "import importlib.util; print(importlib.util.find_spec('transformers') is not None)"
-    if "True" not in run_python(server, tmp_path, ["-c", look]):
-        pytest.skip("that interpreter has no transformers package")
     for library in ("transformers", "hotloop"):
-        run_python(
-            server,
-            tmp_path,
-            ["-m", "tests.vendors.wandb_trainer_script", library],
-            PYTHONPATH=str(Path(__file__).parents[2]),
-            WANDB_RUN_ID=library,
-            WANDB_PROJECT="p",
-            WANDB_CONSOLE="off",
-            WANDB_LOG_MODEL="checkpoint",
-            HOTLOOP_WANDB_REWRITE="1",
-        )
+        folder = tmp_path / library
+        told = {
+            **environment(server, folder),
+            "WANDB_RUN_ID": library,
+            "WANDB_PROJECT": "p",
+            "WANDB_CONSOLE": "off",
+            "WANDB_LOG_MODEL": "checkpoint",
+            "HOTLOOP_WANDB_REWRITE": "1",
+        }
+        train(PYTHON, "wandb", library, folder=folder, environment=told)
     their, ours = server.runs.values()
 
     assert untimed_columns(ours) == untimed_columns(their)
@@ -215,14 +183,14 @@ def test_a_training_beside_upstreams_callback(server, tmp_path):
     assert ours.config["_wandb"]["value"]["m"] == their.config["_wandb"]["value"]["m"]
     assert ending(ours) == ending(their)
     assert [each["aliases"] for each in versions(server, "hotloop")] == [
-        {"epoch_0.4", "checkpoint_global_step_4"},
-        {"epoch_0.8", "checkpoint_global_step_8", "final_model", "latest"},
+        {"epoch_0.5", "checkpoint_global_step_5"},
+        {"epoch_1.0", "checkpoint_global_step_10", "final_model", "latest"},
     ]
     saved = [each["aliases"] for each in versions(server, "transformers")]
     assert saved == [
         {"base_model"},
-        {"epoch_0.4", "checkpoint_global_step_4"},
-        {"epoch_0.8", "checkpoint_global_step_8"},
+        {"epoch_0.5", "checkpoint_global_step_5"},
+        {"epoch_1.0", "checkpoint_global_step_10"},
         {"final_model", "latest"},
     ]
 
