@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final, TypeVar, cast
 
 from pydantic import JsonValue
-from torch.distributed import (
+from torch.distributed import (  # type: ignore[attr-defined]  # torch documents both there
     DistNetworkError,
-    TCPStore,  # type: ignore[attr-defined]  # torch documents it there
+    TCPStore,  # pyright: ignore[reportPrivateImportUsage] - likewise
 )
 
 from bus import Leases, Outcome, RanksError, RunInfo, RunNotFoundError
