@@ -40,12 +40,15 @@ _MOST: Final = 128
 
 _KEY: Final = "lease"
 _RETRY: Final = 0.1
+_LOST: Final = 5.0
+"""Seconds to wait for a store whose connection is lost: it keeps its keys in memory alone."""
 
 
 class RankStore(Protocol):
     """What all ranks of a run reach and nobody else: a few keys with compare-and-set.
 
-    Its methods raise `OSError` where the store does not answer.
+    Its methods raise `OSError` where the store does not answer, and `ConnectionError` where it is
+    gone.
     """
 
     def get(self, key: str) -> bytes | None:
@@ -159,10 +162,12 @@ class Leases:
         while self._tick >= self._word.granted and not self._word.failed:
             if self._exchange_in_time() or self._tick < self._word.granted:
                 continue
-            if time.monotonic() - started > self.patience:
+            lost = isinstance(self._failed, ConnectionError)
+            patience = min(self.patience, _LOST) if lost else self.patience
+            if time.monotonic() - started > patience:
                 raise RanksError(
                     f"rank {self.rank} cannot go on: the store that the ranks share has not "
-                    f"answered for {self.patience:g} s ({self._failed}), so that what other ranks "
+                    f"answered for {patience:g} s ({self._failed}), so that what other ranks "
                     "have decided is unknown here. Look at the process that holds it: torchrun's "
                     "agent, or rank 0"
                 )

@@ -135,14 +135,14 @@ class EvaluationLoop:
         seen = 0
         shared: object = shared_data(getattr(loader, "dataset", None))
         every, ticks, gives_up = self._options.accumulation_steps, 0, False
-        for index, (batch, is_last) in enumerate(self._with_last(loader)):
+        for batch, is_last in self._with_last(loader):
             if batch is not _NOTHING:
                 seen += batch_size_of(batch) or 0
             self._evaluate(batch, is_last=is_last)
             ticks, gives_up = ticks + 1, self._counts()
             if gives_up:
                 break
-            if every is not None and (index + 1) % every == 0:
+            if every is not None and ticks % every == 0:
                 self._to_host()
         if self._together is not None:
             for _ in range(ticks, max(self._together.collected(ticks))):

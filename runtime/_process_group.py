@@ -73,7 +73,9 @@ class ProcessGroup:
         """Let go of it; the next collective joins again."""
         if not self._inside:
             return
-        self._inside, self._host = False, None
+        host, self._inside, self._host = self._host, False, None
+        if host is not None and dist.is_initialized():
+            dist.destroy_process_group(host)
         ProcessGroup._members -= 1
         if ProcessGroup._made and not ProcessGroup._members and dist.is_initialized():
             dist.destroy_process_group()
@@ -82,7 +84,7 @@ class ProcessGroup:
     # Together.
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum of everybody's tensor on the device, as a new one; the host waits for nothing."""
+        """The sum of everybody's tensor, on the device; the host waits for nothing."""
         if self.alone:
             return tensor
         self._enter()

@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Final, TypeVar, cast
 
 from pydantic import JsonValue
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch documents it there
+from torch.distributed import (  # type: ignore[attr-defined]  # torch documents both there
+    DistNetworkError,
+    TCPStore,  # pyright: ignore[reportPrivateImportUsage] - likewise
+)
 
 from bus import Leases, Outcome, RanksError, RunInfo, RunNotFoundError
 from runtime._identity import Identity
@@ -253,7 +256,9 @@ def _listed(ranks: Iterable[int]) -> str:
 def _asked(ask: Callable[[], T]) -> T:
     try:
         return ask()
-    except RuntimeError as error:  # torch's DistError and all below it
+    except DistNetworkError as error:
+        raise ConnectionError(_brief(error)) from error
+    except RuntimeError as error:  # torch's other errors of a store
         raise OSError(_brief(error)) from error
 
 

@@ -6,6 +6,7 @@
 import json
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -14,11 +15,13 @@ from pathlib import Path
 
 import torch.distributed
 
-from bus import Evaluate, Handle, Log, Request, Save, SetLearningRate, Stop
+from bus import Evaluate, Handle, Log, Save, SetLearningRate, Stop
 from runtime import Run
 from tests.runtime.ranks.launching import launch
 
-KINDS = ("stop", "save", "evaluate", "log", "set_learning_rate")
+REQUESTS = (Stop(), Save(), Evaluate(), Log(), SetLearningRate(value=0.1))
+SIGNALS = {"SIGTERM": signal.SIGTERM, "SIGUSR1": signal.SIGUSR1}
+ENDS = ("stop", *SIGNALS)
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Trials:
     Attributes:
         count: How many there were.
         asked: Requests made in all of them together.
-        stopped: Trials that ended early because somebody asked for it.
+        stopped: Trials that ended early because of a request or a signal.
         slowest: The longest time from asking for a stop to the last rank's last step, in seconds.
         failures: What ranks did not do alike, a line each.
     """
@@ -64,8 +67,8 @@ def compared(folder: Path, size: int, failures: list[str]) -> Trials:
             for rank, done in enumerate(ranks)
             if (count := done["open"])
         ]
-        stops = [when for rank in ranks for kind, when in rank["asked"] if kind == "stop"]
-        if any(each["type"] == "stop" for _, each in ranks[0]["seen"]):
+        stops = [when for rank in ranks for kind, when in rank["asked"] if kind in ENDS]
+        if any(each["type"] in ("stop", "preempt") for _, each in ranks[0]["seen"]):
             slowest.append(max(rank["ended"] for rank in ranks) - min(stops))
     asked = sum(len(rank["asked"]) for ranks in trials for rank in ranks)
     return Trials(len(trials), asked, len(slowest), max(slowest, default=0.0), failures)
@@ -81,10 +84,13 @@ class Rank:
         self.slow = shared.randrange(size) == rank
         self.evaluate_every = shared.choice([0, 7, 30])
         self.random = random.Random((seed * 10_000 + trial) * 100 + rank)  # noqa: S311 - no secret
+        kinds = [*range(len(REQUESTS)), *SIGNALS] if shared.random() < 0.5 else range(1, 5)
         self.asks = [
-            (self.random.randrange(self.steps), self.random.choice(KINDS))
+            (self.random.randrange(self.steps), self.random.choice(kinds))
             for _ in range(self.random.choice([0, 0, 1, 1, 3]))
         ]
+        if shared.random() < 0.2:  # all are told, within a tenth of a second
+            self.asks.append((shared.randrange(self.steps), "SIGTERM"))
         self.asked: list[tuple[str, float]] = []
         self.handles: list[Handle] = []
         self.seen: list[tuple[int, dict[str, object]]] = []
@@ -92,6 +98,7 @@ class Rank:
 
     def train(self, run: Run) -> None:
         """Step after step, an all-reduce in each, evaluations between them."""
+        run.catch_signals()
         threads: list[threading.Thread] = []
         for step in range(1, self.steps + 1):
             threads += [self.ask(run, kind) for at, kind in self.asks if at == step - 1]
@@ -111,24 +118,22 @@ class Rank:
         """Another phase, with an all-reduce of its own."""
         run.control.begin_phase()
         for _ in range(5):
-            run.control.tick()
-        torch.distributed.all_reduce(torch.ones(1))
+            torch.distributed.all_reduce(torch.ones(1))
+            if run.control.tick():  # given up by all or by none, or the next one would hang
+                break
         run.control.begin_phase()
 
-    def ask(self, run: Run, kind: str) -> threading.Thread:
-        """Ask for something in a moment, from a thread."""
-        request: Request = {
-            "stop": Stop(),
-            "save": Save(),
-            "evaluate": Evaluate(),
-            "log": Log(),
-            "set_learning_rate": SetLearningRate(value=0.1),
-        }[kind]
+    def ask(self, run: Run, kind: int | str) -> threading.Thread:
+        """Ask for something in a moment, from a thread, or have this process signalled."""
 
         def body() -> None:
-            time.sleep(self.random.random() * 0.01)  # at any moment of the steps to come
-            self.asked.append((kind, time.time()))
-            self.handles.append(run.control.request(request))
+            time.sleep(self.random.random() * 0.1)  # at any moment of the steps to come
+            if isinstance(kind, str):
+                self.asked.append((kind, time.time()))
+                os.kill(os.getpid(), SIGNALS[kind])
+            else:
+                self.asked.append((REQUESTS[kind].type, time.time()))
+                self.handles.append(run.control.request(REQUESTS[kind]))
 
         thread = threading.Thread(target=body)
         thread.start()
