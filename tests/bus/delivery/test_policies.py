@@ -355,9 +355,13 @@ async def test_what_was_replaced_is_counted_once(write_run):
 
 async def test_ranks_are_batches_of_their_own(write_run):
     """A batch never mixes two ranks."""
+
+    class OfAllRanks(LimitedSink):
+        ranks = "all"
+
     write_run(15)
     run = write_run(15, rank=1)
-    sink = LimitedSink()
+    sink = OfAllRanks()
     await deliver(run.delivery(sink))
 
     assert sorted(sink.values) == sorted([*range(15), *range(15)])
