@@ -43,7 +43,8 @@ deliveries to destinations (`Sink`), run on a loop thread. Reading a run (`Journ
 import importlib
 from typing import TYPE_CHECKING
 
-from bus._bus import Account, Bus
+from bus._account import Account
+from bus._bus import Bus
 from bus._control import Control, Handle
 from bus._deciders import Decider
 from bus._deferred import DeviceEvent, DeviceValues

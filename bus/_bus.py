@@ -5,19 +5,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING
 
-from pydantic import JsonValue
-
+from bus._account import Account
 from bus._control import Control
 from bus._deciders import Decider, Deciders, new_question
 from bus._deferred import DeferredEvent, DeferredMetrics, DeviceEvent, DeviceValues
 from bus._errors import ClosedError
 from bus._event import Event
 from bus._events import RunEnded
-from bus._inbox import Inbox, MetricsDraft, draft_size
+from bus._inbox import BACKLOG, EASE, Inbox, MetricsDraft, draft_size
 from bus._interrupts import deferred_interrupt
 from bus._journal import Journal
 from bus._leases import Leases
@@ -26,7 +24,6 @@ from bus._mailbox import Mailbox
 from bus._options import BusOptions
 from bus._outlets import Outlets
 from bus._registration import Registrar
-from bus._sink_account import SinkAccount
 from bus._statistics import DeciderStatistics, LatencyHistogram, Statistics
 from bus._subscription import OnError, Subscription
 from bus._through import WriteThrough
@@ -36,36 +33,6 @@ if TYPE_CHECKING:
     from bus._sink import Sink, SinkContext
 
 log = logging.getLogger("bus")
-
-_BACKLOG: Final = 1024
-"""Events waiting for the writer beyond which subscribers that publish more of them wait for it.
-
-Otherwise one of them could fill the queue and push the training thread's events out of it.
-"""
-
-_EASE: Final = 0.05
-"""Seconds that such a subscriber waits at most; others on its thread wait with it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """How closing went.
-
-    Attributes:
-        written: Whether everything published is in the journal.
-        unwritten: Events that are not, because the disk refused or did not answer.
-        unread: Events that subscribers had not read, by subscriber.
-        abandoned: Subscribers that were still busy when the time was over.
-        seconds: How long closing took.
-        sinks: What each sink got.
-    """
-
-    written: bool
-    unwritten: int
-    unread: dict[str, int]
-    abandoned: tuple[str, ...]
-    seconds: float
-    sinks: tuple[SinkAccount, ...] = ()
 
 
 class Bus(Registrar):
@@ -179,8 +146,8 @@ class Bus(Registrar):
             return
         if not event.durable and not self._live.wants(type(event)):
             return
-        if self._inbox.pending > _BACKLOG and self._live.is_current_thread:
-            self._inbox.ease(_BACKLOG, _EASE)
+        if self._inbox.pending > BACKLOG and self._live.is_current_thread:
+            self._inbox.ease(BACKLOG, EASE)
         if self._through is not None and self._through.put_event(event):
             return
         self._inbox.put_event(event)
@@ -403,13 +370,11 @@ class Bus(Registrar):
         return bool(self._deciders.of(type(event)))
 
     def _publish_and_wait(self, event: Event) -> None:
-        leases = self._leases
         self._questions += 1
-        verdict = f"verdict-{self._questions}"
+        leases, number = self._leases, self._questions
         if leases is not None and leases.rank:
             self._inbox.put_event(event)
-            said = leases.hear(verdict, self._deciders.patience(type(event)) + leases.patience)
-            for each in cast("list[JsonValue]", said):
+            for each in leases.hear_verdict(number, self._deciders.patience(type(event))):
                 self.control.decided(each)
             return
         question = new_question(event)
@@ -417,7 +382,7 @@ class Bus(Registrar):
         self._inbox.wake.set()
         decided = self._deciders.wait(question)
         if leases is not None:
-            leases.tell(verdict, [request.model_dump(mode="json") for request in decided])
+            leases.tell_verdict(number, [each.model_dump(mode="json") for each in decided])
         for request in decided:
             self.control.decided(request)
 

@@ -29,6 +29,15 @@ OnFull: TypeAlias = Literal["drop_oldest", "block"]
 LIGHT: Final = 4096
 """Items up to this estimate in bytes are bounded by their number alone."""
 
+BACKLOG: Final = 1024
+"""Events waiting for the writer beyond which subscribers that publish more of them wait for it.
+
+Otherwise one of them could fill the queue and push the training thread's events out of it.
+"""
+
+EASE: Final = 0.05
+"""Seconds that such a subscriber waits at most; others on its thread wait with it."""
+
 QUEUE_FULL: Final = "queue full"
 INTERRUPTED: Final = "publishing was interrupted"
 

@@ -266,6 +266,22 @@ class Leases:
             time.sleep(pause)
             pause = min(_RETRY, pause * 2)
 
+    def tell_verdict(self, number: int, requests: list[JsonValue]) -> None:
+        """Say what deciders ask for at the event of this number; rank 0 does.
+
+        Raises:
+            RanksError: The store does not answer.
+        """
+        self.tell(f"verdict-{number}", requests)
+
+    def hear_verdict(self, number: int, seconds: float) -> list[JsonValue]:
+        """What rank 0's deciders ask for, who may take so many seconds.
+
+        Raises:
+            RanksError: It has not been said in time.
+        """
+        return cast("list[JsonValue]", self.hear(f"verdict-{number}", seconds + self.patience))
+
     def propose(self, number: int, request: JsonValue) -> None:
         """Have something decided; the writer thread writes it down in its next turn."""
         self._proposals.append((number, request))

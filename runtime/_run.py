@@ -5,7 +5,6 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Self, get_args
@@ -22,7 +21,6 @@ from bus import (
     Deliver,
     Durability,
     Event,
-    JsonObject,
     OnError,
     OnFull,
     Outcome,
@@ -40,8 +38,8 @@ from runtime._device import Snapshots
 from runtime._ending import Ending, conclude, report_account
 from runtime._identity import Identity, Resume, identify, record_end
 from runtime._preemption import closing_budget
-from runtime._ranks import meet
-from runtime._run_signals import Signalled
+from runtime._run_plan import RunPlan
+from runtime._run_ranks import Ranked
 
 if TYPE_CHECKING:
     from bus import ReportTo, Sink, SinkContext
@@ -49,18 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("runtime")
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What a run will be when it begins."""
-
-    name: str
-    project: str | None
-    parent: Path
-    config: JsonObject
-    sinks: "list[Sink]"
-
-
-class Run(Signalled):
+class Run(Ranked):
     """One training run: its events, its journal, and the decisions about it.
 
     Use it as a context manager, or call `close`; an open run is closed at exit. Methods that
@@ -137,9 +124,8 @@ class Run(Signalled):
             quota_bytes=quota_bytes,
             deliver=deliver,
         )
-        self._plan = _Plan(name, project, Path(dir), settings, chosen)
+        self._plan = RunPlan(name, project, Path(dir), settings, chosen)
         self._known: Identity | None = None
-        self._ranks = meet()
         self._close_timeout = close_timeout
         self._ending: Ending | None = None
         self._closing = threading.Lock()
@@ -147,8 +133,6 @@ class Run(Signalled):
         self._settling = False
         self._warned_closed = False
         bus = Bus(None, options=options, held=True)
-        if self._ranks is not None:
-            bus.agree(self._ranks.leases)
         super().__init__(bus, snapshots=snapshots, strict=strict)
         self._open = True
         if self._begins_at_once:
@@ -175,11 +159,6 @@ class Run(Signalled):
         for sink in plan.sinks:
             self.add_sink(sink)
         return known
-
-    @property
-    def rank(self) -> int:
-        """The number of this process among those that train together, from 0."""
-        return 0 if self._ranks is None else self._ranks.world.rank
 
     @property
     def _identity(self) -> Identity:
@@ -231,21 +210,6 @@ class Run(Signalled):
     def control(self) -> Control:
         """The channel for requests, from any thread."""
         return self._bus.control
-
-    def gather(self, call: str, seconds: float) -> None:
-        """Come together with the other ranks before a call that needs all of them.
-
-        Returns at once where there are none.
-
-        Args:
-            call: What is called, for the others to compare and for the message.
-            seconds: How long to wait for them.
-
-        Raises:
-            RanksError: They have not come in time, or to another call.
-        """
-        if self._ranks is not None:
-            self._ranks.gather(call, seconds)
 
     def __repr__(self) -> str:
         state = self._ending.outcome if self._ending else "open"
@@ -393,16 +357,6 @@ class Run(Signalled):
             record_end(self._identity, ending)
         report_account(self.dir, account, self._bus.statistics())
         return account
-
-    def _agreed(self, ending: Ending, seconds: float) -> Ending:
-        """How it ends for all ranks: a failure has the words of the first rank that failed."""
-        ranks = self._ranks
-        if ranks is None:
-            return ending
-        if ending.outcome == "failed":
-            ending = replace(ending, error=ranks.fail(ending.error or "it says no more"))
-        ranks.leave(seconds / 3)
-        return ending
 
     def close_at_exit(self) -> None:
         """The interpreter ends while the run is open: close it with what can be known."""
