@@ -120,12 +120,12 @@ class Leases:
     def __init__(
         self, store: RankStore, *, rank: int, ahead: float = 0.3, patience: float = 60.0
     ) -> None:
-        self.rank = rank
-        self.exchanges = 0
+        self.rank: int = rank
+        self.exchanges: int = 0
         """Times the store was asked."""
         self._store = store
         self._ahead = ahead
-        self.patience = patience
+        self.patience: float = patience
         self._lock = threading.Lock()
         self._tick = 0
         self._limit = 0  # below it a tick passes without a look at anything else
