@@ -23,6 +23,9 @@ FLAGS = (
 )
 
 
+EPOCHS = 30
+
+
 class OnOneRank(runtime.TrainerCallback):
     """Sets a flag at step 3, on rank 1 alone, and notes what its own rank does."""
 
@@ -72,7 +75,7 @@ def train(callback: OnOneRank, name: str) -> dict[str, object]:
         output_dir=str(FOLDER / name),
         use_cpu=True,
         per_device_train_batch_size=2,
-        num_train_epochs=60,
+        num_train_epochs=EPOCHS,
         learning_rate=1e-4,
         logging_strategy="no",
         save_strategy="no",

@@ -9,7 +9,8 @@ from tests.runtime.ranks.launching import launch
 
 pytestmark = pytest.mark.slow
 CHILD = Path(__file__).with_name("flags_child.py")
-STEPS = 60 * 8
+EPOCHS = 30
+STEPS = EPOCHS * 8
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def test_an_epoch_ends_early(seen):
     ends = [step for what, step in seen[0]["should_epoch_stop"]["did"] if what == "epoch"]
     lengths = [after - before for before, after in zip([0, *ends], ends, strict=False)]
 
-    assert len(lengths) == 60
+    assert len(lengths) == EPOCHS
     assert sum(length != 8 for length in lengths) <= 1
     assert seen[0]["should_epoch_stop"]["steps"] <= STEPS
 

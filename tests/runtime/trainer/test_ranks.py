@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 import runtime
 from runtime._world import World
@@ -37,18 +38,25 @@ class Launched:
     def __init__(self, folder, size):
         self.folder, self.size, self.alone = folder, size, {}
         self.names = [name for name in rank_trials.TRIALS if size == 2 or name not in ONCE]
+        said = folder / "said"
+        if not said.exists():
+            said.write_text(self.launch())
+        self.text = said.read_text()
+
+    def launch(self):
+        """Start the processes; return what they print."""
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node", str(size), rank_trials.__file__, str(folder), *self.names]
+        command += ["--nproc-per-node", str(self.size), rank_trials.__file__, str(self.folder)]
         done = subprocess.run(  # noqa: S603 - our own script
-            command,
+            [*command, *self.names],
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
         )
-        self.text = done.stdout
-        assert done.returncode == 0, self.text
+        assert done.returncode == 0, done.stdout
+        return done.stdout
 
     def of(self, name):
         """What each process has of a trial."""
@@ -62,8 +70,13 @@ class Launched:
 
 @pytest.fixture(scope="module", params=[2, 4])
 def launched(request, tmp_path_factory):
-    """All trials in as many processes."""
-    return Launched(tmp_path_factory.mktemp(f"ranks{request.param}"), request.param)
+    """All trials in as many processes, once for all workers of this test run."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / f"ranks{request.param}"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "lock"):
+        return Launched(folder, request.param)
 
 
 @pytest.fixture
