@@ -228,10 +228,14 @@ class TestValues:
         assert sync(run_dir)["hparams"]["status"] == FAILURE
 
     def test_ranks_have_folders(self, tmp_path):
-        """TensorBoard shows them as runs of their own."""
+        """TensorBoard shows them as runs of their own, for a sink that wants all of them."""
+
+        class OfAllRanks(TensorBoardSink):
+            ranks = "all"
+
         run_dir = write_run(tmp_path, metrics(range(3)))
         write_run(tmp_path, metrics(range(5)), rank=1)
-        sync(run_dir)
+        sync_run(run_dir, [OfAllRanks()])
 
         for folder, count in (("tensorboard", 3), ("tensorboard/rank1", 5)):
             assert len(read_tensorboard(run_dir / folder)["scalars"]["n"]) == count
