@@ -59,9 +59,9 @@ class TensorBoardSink(BlockingSink):
     Scalars have the user's own keys, results of an evaluation the data set's name before them
     (`eval/loss`), numbers about the machine `system/`. Wall times are the events' own; an event
     without a step has the last one before it. The run's settings are texts (`args`,
-    `model_config`) and hyperparameters in the same folder. Ranks beyond 0 have folders of their
-    own, `rank1` and so on, which TensorBoard shows as runs. Pictures are PNG or JPEG files; other
-    media, alerts and messages are not shown.
+    `model_config`) and hyperparameters in the same folder. A subclass with `ranks = "all"` gives
+    each other rank a folder of its own, `rank1` and so on, which TensorBoard shows as runs.
+    Pictures are PNG or JPEG files; other media, alerts and messages are not shown.
 
     Delivery: exactly once, crashes included, as long as the disk keeps what it was given. A
     TensorBoard that was open during a crash may show the last second twice until it is reloaded.
