@@ -19,7 +19,10 @@ from tests.runtime.trainer.rank_trials import BATCH, Model, Samples, arguments
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[3]
-ONCE = ("compiled", "settings", "refused", "differing")
+ONCE = (
+    *("batchwise", "best", "compiled", "differing", "dropped"),
+    *("refused", "settings", "stopped", "streamed", "tokens", "worked"),
+)
 """Trials in which more processes would show nothing more."""
 
 LIKE_ONE = ("even", "accumulated", "uneven", "dropped", "tokens", "streamed", "compiled")
