@@ -94,6 +94,7 @@ class Writer:
         self._side = SideQueue(device_limit)
         self._errands: list[_Errand] = []
         self._stopping = False
+        self._beat_failed = False
         self._ended = False
         self._synced_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="hotloop-writer", daemon=True)
@@ -173,7 +174,11 @@ class Writer:
             if self.beat is not None:
                 self.beat()
         except Exception:
-            log.exception("agreeing with the other ranks failed; it is tried again")
+            if not self._beat_failed:  # many times a second, if it goes on
+                log.exception("agreeing with the other ranks failed; it is tried again")
+            self._beat_failed = True
+        else:
+            self._beat_failed = False
 
     def _turn(self) -> None:
         errands = list(self._errands)
