@@ -8,7 +8,7 @@ TORCH := $(shell cat constraints.txt)
 # Most tests wait for processes, sockets and time, so more of them than cores get on together.
 PARALLEL ?= -n 3
 
-.PHONY: demo test test-vendors check coverage wheel-test soak bench bench-peers bench-trainer bench-trackers docs format clean help
+.PHONY: demo test test-vendors check coverage wheel-test soak bench bench-peers bench-trainer bench-gpu bench-trackers docs site format clean help
 
 help:
 	@echo "make demo         train a small language model and open-able report in 2 to 4 minutes"
@@ -22,8 +22,10 @@ help:
 	@echo "                  (both with a real MLflow server if HOTLOOP_MLFLOW_PYTHON names its Python)"
 	@echo "make bench-peers  publish latency beside other trackers' clients, TensorBoard's writers"
 	@echo "make bench-trainer  a training step beside Transformers' and Lightning's trainers"
+	@echo "make bench-gpu    the same on a GPU, where there is one"
 	@echo "make bench-trackers what metrics cost with our sinks and with the services' own clients"
-	@echo "make docs         the tables of docs/sinks.md anew"
+	@echo "make docs         what docs/sinks/ takes from the code anew"
+	@echo "make site         the documentation as pages, in build/site"
 
 $(BIN)/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'hotloop needs Python 3.11 or newer')"
@@ -59,7 +61,10 @@ test: $(VENV)/.test
 	.venv-vendors/bin/python -m pip install --quiet --constraint constraints.txt --editable . --group vendors
 	@touch $@
 
-VENDORS := AZUREML CLEARML COMET DAGSHUB HF MLFLOW NEPTUNE TENSORBOARD WANDB
+# flytekit is not for Python 3.13.
+VENDORS = AZUREML CLEARML CODECARBON COMET DAGSHUB DVCLIVE HF LIGHTNING MLFLOW NEPTUNE \
+    SWANLAB TENSORBOARD TRACKIO WANDB \
+    $(shell $(PYTHON) -c "import sys; print('FLYTE' * (sys.version_info < (3, 13)))")
 
 # With an interpreter named, no test can skip for want of a package: it fails. azureml-core would
 # hold back packages of the others, so its test runs where HOTLOOP_AZURECORE_PYTHON names another.
@@ -67,6 +72,17 @@ test-vendors: $(VENV)/.test .venv-vendors/.installed
 	env $(VENDORS:%=HOTLOOP_%_PYTHON=$(CURDIR)/.venv-vendors/bin/python) \
 	    $(BIN)/python -m pytest $(PARALLEL) --dist loadfile \
 	    tests/vendors tests/sinks/test_tensorboard.py tests/sinks/test_files.py
+
+# Its own environment: the site is made from the sources alone, nothing of ours is imported.
+.venv-docs/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-docs/bin/python -m pip install --quiet --group docs
+	@touch $@
+
+site: .venv-docs/.installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 docs: $(VENV)/.base
 	$(BIN)/python tests/sink_tables.py
@@ -82,10 +98,12 @@ check: $(VENV)/.check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	@# --verifytypes asks the first Python of the path, whatever --pythonpath says.
+	@# --verifytypes asks the first Python of the path, whatever --pythonpath says, and knows no
+	@# stubPath.
 	@for package in bus runtime sinks; do \
 	    echo "pyright --verifytypes $$package"; \
-	    PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --ignoreexternal --verifytypes $$package \
+	    PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(CURDIR)/typings" \
+	        $(BIN)/pyright --ignoreexternal --verifytypes $$package \
 	        > $(VENV)/verify.log || { cat $(VENV)/verify.log; exit 1; }; \
 	    grep "completeness score" $(VENV)/verify.log; \
 	done
@@ -109,6 +127,8 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/step_cost.py
 	$(BIN)/python benchmarks/outage.py
 	PYTHONPATH=. $(BIN)/python benchmarks/ranks.py
+	$(BIN)/python benchmarks/ranks_scale.py
+	$(BIN)/python benchmarks/watchdog.py
 	@if [ -n "$$HOTLOOP_MLFLOW_PYTHON" ]; then $(BIN)/python benchmarks/mlflow.py; else \
 	    echo "no metrics into MLflow: HOTLOOP_MLFLOW_PYTHON names no interpreter with mlflow"; fi
 
@@ -133,8 +153,12 @@ bench-peers: .venv-peers/.installed
 bench-trainer: .venv-trainers/.installed
 	.venv-trainers/bin/python benchmarks/trainer.py
 
+# A CUDA build of torch has to be in .venv-trainers for it; ours is the CPU's.
+bench-gpu: .venv-trainers/.installed
+	.venv-trainers/bin/python benchmarks/gpu.py
+
 bench-trackers: .venv-vendors/.installed
 	.venv-vendors/bin/python benchmarks/trackers.py
 
 clean:
-	rm -rf $(VENV) .venv-peers .venv-vendors .venv-trainers dist build .coverage .coverage.* htmlcov
+	rm -rf $(VENV) .venv-docs .venv-peers .venv-vendors .venv-trainers dist build .coverage .coverage.* htmlcov

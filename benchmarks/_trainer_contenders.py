@@ -21,15 +21,23 @@ Train = Callable[[Task, Path, bool], None]
 
 def train_bare(task: Task, _folder: Path, _every_step: bool) -> None:
     """The loop that one writes by hand, which logs nothing."""
-    loader = DataLoader(task.data, batch_size=task.batch, shuffle=True)
+    loader = make_loader(task)
     optimizer, scheduler = make_optimizer(task)
     for batch in loader:
-        loss = task.model(**batch)["loss"]
+        moved = {name: each.to(task.device, non_blocking=True) for name, each in batch.items()}
+        with task.autocast():
+            loss = task.model(**moved)["loss"]
         loss.backward()
         nn.utils.clip_grad_norm_(task.model.parameters(), MAX_NORM)
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad()
+
+
+def make_loader(task: Task) -> DataLoader[dict[str, torch.Tensor]]:
+    """Shuffled batches, in pinned memory where there is a GPU, as all trainers' defaults are."""
+    pinned = task.device == "cuda"
+    return DataLoader(task.data, batch_size=task.batch, shuffle=True, pin_memory=pinned)
 
 
 def make_optimizer(task: Task) -> tuple[AdamW, LambdaLR]:
@@ -63,7 +71,8 @@ def make_trainer(
         max_grad_norm=MAX_NORM,
         save_strategy="no",
         report_to="none",
-        use_cpu=True,
+        use_cpu=task.device == "cpu",
+        bf16=task.bf16,
         **frequency,
     )
     return names.Trainer(task.model, arguments, train_dataset=task.data, **options)
@@ -102,6 +111,12 @@ def train_with_lightning(task: Task, folder: Path, every_step: bool) -> None:
             self.log("loss", loss)
             return loss
 
+        def configure_gradient_clipping(self, optimizer: AdamW, **given: object) -> None:
+            if task.bf16:  # Lightning's own refuses fused optimizers under autocasting
+                nn.utils.clip_grad_norm_(self.parameters(), MAX_NORM)
+            else:
+                super().configure_gradient_clipping(optimizer, **given)
+
         def configure_optimizers(self) -> dict[str, object]:
             optimizer, scheduler = make_optimizer(task)
             each_step = {"scheduler": scheduler, "interval": "step"}
@@ -109,16 +124,16 @@ def train_with_lightning(task: Task, folder: Path, every_step: bool) -> None:
 
     frequency = {"log_every_n_steps": 1} if every_step else {}
     trainer = lightning.Trainer(
-        accelerator="cpu",
+        accelerator=task.device,
+        precision="bf16-mixed" if task.bf16 else "32-true",
         devices=1,
         max_steps=task.steps,
-        gradient_clip_val=MAX_NORM,
+        gradient_clip_val=None if task.bf16 else MAX_NORM,
         default_root_dir=folder,
         enable_checkpointing=False,
         **frequency,
     )
-    loader = DataLoader(task.data, batch_size=task.batch, shuffle=True)
-    trainer.fit(Module(), loader)
+    trainer.fit(Module(), make_loader(task))
 
 
 CONTENDERS: dict[Contender, Train] = {

@@ -8,20 +8,24 @@ Contender: TypeAlias = Literal["bare", "hotloop", "sinks", "transformers", "ligh
 TINY_BATCH: Final = 8
 """Samples of a step of the tiny model."""
 
-Work: TypeAlias = Literal["tiny", "gpt"]
+Work: TypeAlias = Literal["tiny", "gpt", "large"]
+Device: TypeAlias = Literal["cpu", "cuda"]
 
 
 class Plan(BaseModel):
     """One case.
 
     Attributes:
-        work: What is trained: a model that consists of launches alone, or the demo's GPT.
+        work: What is trained: a model that consists of launches alone, the demo's GPT, or that
+            GPT scaled up.
         contender: Who trains in every second block.
         base: Who trains in the blocks between.
         every_step: Whether the contender logs at every step; otherwise as its defaults say.
         blocks: Blocks of the contender; the base has one more.
         warm: Steps of a block before its clock starts.
         steps: Steps of a block that are timed.
+        device: Where it is trained.
+        bf16: Whether in bf16, with the model compiled.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +37,8 @@ class Plan(BaseModel):
     blocks: int
     warm: int
     steps: int
+    device: Device = "cpu"
+    bf16: bool = False
 
 
 class Result(BaseModel):

@@ -86,7 +86,7 @@ def latency(size: int, count: int) -> list[str]:
     return [
         str(size),
         str(trials.count),
-        str(trials.asked),
+        str(trials.asked.total()),
         str(trials.stopped),
         f"{trials.slowest:.2f} s",
         str(len(trials.failures)),

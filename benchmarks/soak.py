@@ -1,15 +1,16 @@
 """`make soak`: the long counts behind the promises, written down with commit, seeds and failures.
 
     python benchmarks/soak.py [--kills 200] [--delivery-kills 100] [--mlflow-kills 20]
-                              [--training-kills 100] [--preemptions 200] [--tracker-kills 50]
-                              [--rank-trials 1000] [--factor 20] [--seed N]
+                              [--training-kills 100] [--tracker-kills 50] [--preemptions 200]
+                              [--rank-preemptions 60] [--rank-trials 1000] [--rank-signals 50]
+                              [--factor 20] [--seed N]
 
 Kills trainers at random moments in both durability modes, and trainers and delivery processes in
 the middle of delivering to a file, and to a real MLflow server if HOTLOOP_MLFLOW_PYTHON names an
-interpreter with it, and to the stand-in of each tracker; kills and preempts trainings that are
-resumed each time; has ranks ask each other for stops and saves at random moments; repeats early
-stopping, and runs the property tests with many more examples. The log is
-benchmarks/results/soak.md.
+interpreter with it, and to the stand-in of each tracker; kills and preempts trainings, of one
+process and of several ranks, that are resumed each time; has ranks ask each other for stops and
+saves at random moments, and signals them one by one; repeats early stopping, and runs the property
+tests with many more examples. The log is benchmarks/results/soak.md.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from pathlib import Path
 from tests.bus.journal.sigkill import run_sigkill_trials
 from tests.runtime.ranks.trials import run_trials
 from tests.runtime.trainer.preemption_trials import run_preemptions
+from tests.runtime.trainer.rank_signals import run_signals
 from tests.runtime.trainer.training_kills import run_kill_trials as run_training_kills
 from tests.sinks.kill_trials import Trials, Victim, run_kill_trials
 from tests.sinks.tracker_kills import TRACKERS, run_tracker_kills
@@ -35,6 +37,7 @@ from tests.vendors.programs import find_python
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "benchmarks" / "results" / "soak.md"
+SMALL = "TestKubeflow or TestPushgateway or TestTrackio"
 VICTIMS: tuple[Victim, ...] = ("trainer", "delivery")
 
 
@@ -51,9 +54,12 @@ def main() -> int:
         delivery_kills(options.delivery_kills, options.seed + 3, VICTIMS[1]),
         *mlflow_kills(options.mlflow_kills, options.seed + 4),
         training_kills(options.training_kills, options.seed + 6),
-        preemptions(options.preemptions, options.seed + 9),
+        preemptions(options.preemptions, options.seed + 9, 1),
+        preemptions(options.rank_preemptions, options.seed + 10, 2),
+        preemptions(options.rank_preemptions // 3, options.seed + 11, 4),
         *tracker_kills(options.tracker_kills, options.seed + 7),
         *rank_trials(options.rank_trials, options.seed + 20),
+        rank_signals(options.rank_signals, options.seed + 30),
         tests("early stopping, 50 seeded runs", "tests/bus/live", "fifty_seeded", 1),
     ]
     if options.factor:
@@ -61,6 +67,7 @@ def main() -> int:
             tests("journal: properties, disks, bit flips", "tests/bus/journal", "", options.factor),
             tests("live half: properties, isolation", "tests/bus/live", "", options.factor),
             tests("delivery: properties", "tests/bus/delivery", "properties", options.factor),
+            tests("the whole kit for small sinks", "tests/sinks", SMALL, options.factor),
         ]
     failures = [failure for _, _, found in rows for failure in found]
     LOG.parent.mkdir(exist_ok=True)
@@ -86,10 +93,16 @@ def parse() -> argparse.Namespace:
         "--preemptions", type=int, default=200, help="signals to trainings that are resumed"
     )
     parser.add_argument(
+        "--rank-preemptions", type=int, default=60, help="of two ranks; a third of it of four"
+    )
+    parser.add_argument(
         "--tracker-kills", type=int, default=50, help="for each tracker, half of either process"
     )
     parser.add_argument(
         "--rank-trials", type=int, default=1000, help="of 2, 3 and 4 ranks that act alike"
+    )
+    parser.add_argument(
+        "--rank-signals", type=int, default=50, help="SIGTERMs to trainings of two ranks"
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     parser.add_argument(
@@ -155,10 +168,16 @@ def rank_trials(count: int, seed: int) -> list[Row]:
                 Path(folder), size=size, count=share, seed=seed + size, timeout=60 + 20 * share
             )
         what = f"{size} ranks act at the same step, whoever asks and when"
-        done = f"{trials.count} trials, {trials.asked} requests, {trials.stopped} stops"
-        slowest = f"slowest {trials.slowest:.2f} s, seed {seed + size}"
-        rows.append((what, f"{done}, {slowest}", trials.failures))
+        rows.append((what, f"{trials}, seed {seed + size}", trials.failures))
     return rows
+
+
+def rank_signals(count: int, seed: int) -> Row:
+    """Tell ranks of trainings to leave; see tests/runtime/trainer/rank_signals.py."""
+    with tempfile.TemporaryDirectory() as folder:
+        slowest, failures = run_signals(Path(folder), size=2, count=count, seed=seed)
+    what = "SIGTERM to one of two ranks, or to both with a skew of up to 0.5 s"
+    return what, f"{count} trials, all gone after {slowest:.2f} s at most, seed {seed}", failures
 
 
 def counted(trials: Trials, seed: int) -> str:
@@ -172,11 +191,12 @@ def training_kills(count: int, seed: int) -> Row:
     return "SIGKILL of a training, resumed to the end", f"{count} kills, seed {seed}", failures
 
 
-def preemptions(count: int, seed: int) -> Row:
+def preemptions(count: int, seed: int, size: int) -> Row:
     """Preempt trainings and resume them; see tests/runtime/trainer/preemption_trials.py."""
-    failures = run_preemptions(count, seed)
-    what = "SIGTERM or SIGUSR1 to a training, resumed to the end"
-    return what, f"{count} signals, seed {seed}", failures
+    slowest, failures = run_preemptions(count, seed, size) if count else (0.0, [])
+    processes = "one process" if size == 1 else f"{size} ranks"
+    what = f"preemptions of a training of {processes}, resumed to the end"
+    return what, f"{count}, gone after {slowest:.1f} s at most, seed {seed}", failures
 
 
 def tests(what: str, folder: str, keyword: str, factor: int) -> Row:

@@ -23,7 +23,11 @@ NAMES: dict[Contender, str] = {
     "transformers": "Transformers",
     "lightning": "Lightning",
 }
-WORKS: dict[Work, str] = {"tiny": "launch-bound", "gpt": "the demo's GPT"}
+WORKS: dict[Work, str] = {
+    "tiny": "launch-bound",
+    "gpt": "the demo's GPT",
+    "large": "the demo's GPT, 113 M parameters",
+}
 STEPS: dict[Work, tuple[int, int]] = {"tiny": (300, 1500), "gpt": (5, 40)}
 """Steps before the clock starts and after, in each block."""
 

@@ -32,6 +32,7 @@ RunEnded                                       outcome finished, failed, stopped
 
 at any time:  ParametersLogged  MetricDefined  TextLogged  MessageLogged  HistogramLogged
               MediaLogged  SummaryLogged  ConsoleLineLogged  SystemMetricsLogged  AlertRaised
+              AnomalyDetected  StallDetected  StallEnded  StragglerDetected
 from the bus: Gap (so many events were lost here, and why)  RequestRefused  SubscriberFailed
 ```
 
@@ -45,7 +46,7 @@ from typing import TYPE_CHECKING
 
 from bus._account import Account
 from bus._bus import Bus
-from bus._control import Control, Handle
+from bus._control import Control, Handle, current_subscriber
 from bus._deciders import Decider
 from bus._deferred import DeviceEvent, DeviceValues
 from bus._errors import (
@@ -62,6 +63,8 @@ from bus._errors import (
 from bus._event import SCHEMA_VERSION, Event, Metrics, Text, UnknownEvent, decode, encode
 from bus._events import (
     AlertRaised,
+    AnomalyDetected,
+    AnomalyKind,
     ArtifactReady,
     ConsoleLineLogged,
     DecisionApplied,
@@ -105,7 +108,7 @@ from bus._hooks import (
 )
 from bus._inbox import MetricsDraft, OnFull
 from bus._interrupts import deferred_interrupt, interrupts_like
-from bus._leases import Leases, RankStore
+from bus._leases import Leases
 from bus._lifetime import Closable, forget, track
 from bus._live import Body
 from bus._mailbox import MAILBOX_FOLDER, post
@@ -120,6 +123,7 @@ from bus._plain import (
     show,
     well_formed,
 )
+from bus._rank_store import RankStore
 from bus._reader import Attempt, JournalReader, Record, Row
 from bus._registration import Decide, On, Registrar, Subscribe
 from bus._requests import (
@@ -145,13 +149,9 @@ from bus._rundir import (
     run_state,
 )
 from bus._sink_account import SinkAccount
-from bus._statistics import (
-    DeciderStatistics,
-    LatencyHistogram,
-    Statistics,
-    SubscriberStatistics,
-)
+from bus._statistics import DeciderStatistics, LatencyHistogram, Statistics, SubscriberStatistics
 from bus._subscription import EventStream, Filter, OnError, Overflow, Subscription
+from bus._watch_events import RankStacks, StallDetected, StallEnded, StallKind, StragglerDetected
 
 if TYPE_CHECKING:
     from bus._cursor import Cursor, StillOwnedError, list_cursors
@@ -228,6 +228,8 @@ __all__ = [
     "SINKS",
     "Account",
     "AlertRaised",
+    "AnomalyDetected",
+    "AnomalyKind",
     "ArtifactReady",
     "Attempt",
     "AttemptInfo",
@@ -302,6 +304,7 @@ __all__ = [
     "Preempt",
     "Promise",
     "PushBegan",
+    "RankStacks",
     "RankStore",
     "RanksError",
     "Record",
@@ -327,12 +330,16 @@ __all__ = [
     "SinkSettings",
     "SinkStateChanged",
     "SinkStatus",
+    "StallDetected",
+    "StallEnded",
+    "StallKind",
     "State",
     "Statistics",
     "StepBegan",
     "StepEnded",
     "StillOwnedError",
     "Stop",
+    "StragglerDetected",
     "Subscribe",
     "SubscriberFailed",
     "SubscriberStatistics",
@@ -350,6 +357,7 @@ __all__ = [
     "UnknownEvent",
     "UnknownSinkError",
     "create_run_dir",
+    "current_subscriber",
     "decode",
     "deferred_interrupt",
     "encode",

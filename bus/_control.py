@@ -16,13 +16,15 @@ from contextvars import ContextVar
 from typing import Final
 
 from pydantic import JsonValue
+from pydantic_core import from_json
 
+from bus._caller import Caller
 from bus._errors import DeadlockError, DecisionTimeoutError, RanksError
 from bus._event import Event
 from bus._events import DecisionApplied, RequestRefused
 from bus._inbox import Question
 from bus._interrupts import deferred_interrupt
-from bus._leases import Leases
+from bus._leases import Decided, Leases
 from bus._requests import (
     Decision,
     Preempt,
@@ -139,6 +141,12 @@ class Control:
     """
 
     def __init__(self, publish: Callable[[Event], object]) -> None:
+        self.passed: int = 0
+        """Safe points passed so far, ticks of evaluations included."""
+        self.step: int = 0
+        """The step of the last safe point, as it was given."""
+        self.caller: Caller | None = None
+        """Who passed a safe point; found out at the next one whenever it is None."""
         self._publish = publish
         self._asked: deque[Handle] = deque()
         self._standing = Decision()
@@ -221,6 +229,10 @@ class Control:
         Raises:
             RanksError: Other ranks cannot be asked, or they are at another step.
         """
+        self.passed += 1
+        self.step = step
+        if self.caller is None:
+            self.caller = Caller.here()
         if self._leases is not None and not self._leases.passes():
             self._take_due(self._leases, step)
         if not self._asked:
@@ -239,12 +251,32 @@ class Control:
         Raises:
             RanksError: Other ranks cannot be asked.
         """
+        self.passed += 1
         if self._leases is not None and not self._leases.passes():
             self._take_due(self._leases, None)
         if not self._asked:
             return self.preemption is not None
         asked = tuple(self._asked)  # at once, since other threads go on asking
         return self.preemption is not None or any(isinstance(h.request, Preempt) for h in asked)
+
+    def give_way(self, step: int) -> Preempt | None:
+        """Have a preemption take effect now, where a step has failed and no safe point may follow.
+
+        Everything else that was asked waits on.
+
+        Returns:
+            The preemption that has taken effect. None if none was asked for, or, of many ranks,
+            none before one of them had failed.
+        """
+        if self._leases is not None:
+            self._accept(self._leases.rank, self._leases.take_ahead())
+        asked = list(self._drain())
+        for wanted in (True, False):
+            self._asked.extend(h for h in asked if isinstance(h.request, Preempt) is wanted)
+            if wanted and self._asked:
+                with deferred_interrupt():
+                    self._decide(step)
+        return self.preemption
 
     def close(self, why: str) -> None:
         """Refuse what is still waiting and everything to come."""
@@ -262,7 +294,7 @@ class Control:
         by = f"{request.by} on rank {leases.rank}"
         handle.request = request = request.model_copy(update={"by": by})
         try:
-            data = request.model_dump(mode="json")
+            data = _plain(request)
         except Exception as error:  # noqa: BLE001 - a user's field may fail in any way
             why = f"it cannot be told to the other ranks: {error}"
             handle.resolve(Resolution(applied=False, why=why))
@@ -274,11 +306,14 @@ class Control:
 
     def _take_due(self, leases: Leases, step: int | None) -> None:
         due = leases.due()
-        for each in due:
-            ours = self._undecided.pop(each.number, None) if each.rank == leases.rank else None
-            self._asked.append(ours or Handle(_heard(each.request)))
+        self._accept(leases.rank, due)
         if due:
             leases.confirm(step)
+
+    def _accept(self, rank: int, decided: list[Decided]) -> None:
+        for each in decided:
+            ours = self._undecided.pop(each.number, None) if each.rank == rank else None
+            self._asked.append(ours or Handle(_heard(each.request)))
 
     def _decide(self, given: int) -> Decision:
         step = (
@@ -343,8 +378,14 @@ def _heard(data: JsonValue) -> Request:
 
 def _as_json(request: Request) -> dict[str, JsonValue]:
     try:
-        data: dict[str, JsonValue] = request.model_dump(mode="json", exclude={"by", "reason"})
+        data = _plain(request)
     except Exception:  # a user's field may fail in any way, and this is the training thread
         log.exception("%s cannot be written down; the journal keeps its type alone", request.type)
         return {"type": request.type}
+    return {name: value for name, value in data.items() if name not in {"by", "reason"}}
+
+
+def _plain(request: Request) -> dict[str, JsonValue]:
+    """Its JSON form; by way of JSON itself, or what is not finite would become null in it."""
+    data: dict[str, JsonValue] = from_json(request.model_dump_json())
     return data

@@ -143,12 +143,15 @@ class Cursor(CursorModel):
         """How far an attempt's journal of a rank has been delivered; a new one if not at all."""
         return self.positions.setdefault(f"a{attempt}-rank{rank}", Position())
 
-    def account(self, *, pending: int | None, complete: bool) -> SinkAccount:
+    def account(
+        self, *, pending: int | None, complete: bool, waiting_since: float | None = None
+    ) -> SinkAccount:
         """What it says of the sink, for people.
 
         Args:
             pending: Records that wait; None if they were not counted.
             complete: Whether everything was delivered and the sink closed.
+            waiting_since: When the oldest record of the batch under way was made, if one is.
         """
         return SinkAccount(
             name=self.sink,
@@ -162,6 +165,7 @@ class Cursor(CursorModel):
             coalesced=self.counts.coalesced,
             missing=self.counts.missing,
             complete=complete,
+            waiting_since=waiting_since,
         )
 
 

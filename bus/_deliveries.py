@@ -63,6 +63,7 @@ class Deliveries:
 
     def add(self, sink: Sink, context: SinkContext) -> None:
         """Start delivering to a sink, from the beginning of the run if it is new there."""
+        sink.tell_through(self._publish)
         disk = Worker(f"hotloop-disk-{sink.name}")
         delivery = Delivery(
             sink,

@@ -66,7 +66,7 @@ class Delivery:
         disk: Makes calls that may wait for a disk.
         announce: Told of each change of health.
         take_over: Deliver even if another process that lives does.
-        patient: Whether to wait for another process that delivers, or to raise.
+        patient: Whether to wait for another process that delivers, or raise.
         pace: How often to look around.
         asks: Takes what the sink asks of the training; None where none is under way.
     """
@@ -89,33 +89,31 @@ class Delivery:
         if asks is not None:
             sink.ask_through(asks)
         self.cursor = Cursor(sink=sink.name)
-        self.failures = 0
+        self.failures = self._rejected = 0
         self._context = context
         self._reader = FeedReader(feed, sink.ranks)
         self._file = CursorFile(context.run_dir, sink.name)
         self._dead = DeadLetters(context.run_dir, sink.name)
-        self._disk = disk
-        self._announce = announce
-        self._take_over = take_over
-        self._patient = patient
-        self._pace = pace or Pace()
+        self._disk, self._announce = disk, announce
+        self._take_over, self._patient = take_over, patient
+        self._pace, self._patience = pace or Pace(), Patience()
         self._rates = RateLimiter(sink.limits.rates)
         self._secrets = secrets_of(sink.settings)
         self._collector = self._new_collector()
-        self._rejected = 0
         self._verdicts = Verdicts(sink, self._secrets)
         self._state: State = {}
-        self._patience = Patience()
         self._scope: anyio.CancelScope | None = None
         self._delivered_all = False
         self._pending: int | None = None
+        self._waiting_since: float | None = None
 
     @property
     def account(self) -> SinkAccount:
         """What has been done so far."""
         finished = self._delivered_all and self.cursor.health.status == "finished"
         pending = 0 if self._delivered_all else self._pending
-        return self.cursor.account(pending=pending, complete=finished)
+        since = self._waiting_since
+        return self.cursor.account(pending=pending, complete=finished, waiting_since=since)
 
     def finish(self, outcome: Outcome | None, deadline: float) -> None:
         """Deliver what is there, tell the sink the outcome unless the run lives on, and end."""
@@ -214,8 +212,10 @@ class Delivery:
         ending = self._patience.ending
         found = await self._collector.next(all_of_it=ending)
         if isinstance(found, Part):
+            self._waiting_since = found.records[0].event.time
             await self._save()
             await self._deliver(found)
+            self._waiting_since = None
         elif ending:
             return False
         else:

@@ -9,12 +9,18 @@ from bus._event import Event, Metrics, Text
 SinkStatus: TypeAlias = Literal[
     "waiting", "opening", "delivering", "backing off", "suspended", "finished", "ended"
 ]
+"""What a delivery is doing."""
+
 Outcome: TypeAlias = Literal["finished", "failed", "stopped", "preempted", "crashed"]
 """How a run ended; `crashed` is what a reader concludes when nobody could say."""
 
+AnomalyKind: TypeAlias = Literal["nonfinite", "spike"]
+
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+"""How grave something is."""
 
 JsonObject: TypeAlias = dict[str, JsonValue]
+"""Named values of JSON."""
 
 
 class RunStarted(Event):
@@ -170,6 +176,32 @@ class AlertRaised(Event):
     title: Text
     text: Text = ""
     level: Level = "warning"
+
+
+class AnomalyDetected(Event):
+    """A loss or gradient norm was not finite, or far above its running mean.
+
+    Attributes:
+        metric: What was looked at, such as `loss`.
+        kind: Which of the two.
+        value: What it was.
+        z: Standard deviations above the running mean; None for what is not finite.
+        action: What is done about it.
+    """
+
+    urgent: ClassVar[bool] = True
+
+    type: Literal["anomaly_detected"] = "anomaly_detected"
+    metric: Text
+    kind: AnomalyKind
+    value: float
+    z: float | None = None
+    action: Literal["alert", "save", "stop"]
+
+    def sentence(self) -> str:
+        """Say it for people."""
+        height = "" if self.z is None else f", {self.z:.1f} standard deviations above its mean"
+        return f"{self.metric} is {self.value:.6g} at step {self.step}{height}"
 
 
 class ArtifactReady(Event):

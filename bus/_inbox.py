@@ -25,6 +25,7 @@ MetricsDraft: TypeAlias = tuple[float, int | None, dict[str, float]]
 
 Item: TypeAlias = "Event | MetricsDraft | Deferred | Question | Journalled"
 OnFull: TypeAlias = Literal["drop_oldest", "block"]
+"""What a full queue does: drop the oldest event with a count, or wait for the writer."""
 
 LIGHT: Final = 4096
 """Items up to this estimate in bytes are bounded by their number alone."""

@@ -16,18 +16,20 @@ rank 1       ^ is here            rank 1 asks for a stop: it is decided at 7, gr
 """
 
 import logging
-import math
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 import orjson
 from pydantic import JsonValue
 
 from bus._errors import RanksError
 from bus._interrupts import deferred_interrupt
+from bus._pace import Pace
+from bus._rank_store import RankStore
 
 log = logging.getLogger("bus")
 
@@ -40,28 +42,11 @@ _MOST: Final = 128
 
 _KEY: Final = "lease"
 _RETRY: Final = 0.1
+_SELDOM: Final = 1.0
+"""Seconds after which the store is asked in any case: a rank in a collective hears of failures."""
+
 _LOST: Final = 5.0
 """Seconds to wait for a store whose connection is lost: it keeps its keys in memory alone."""
-
-
-class RankStore(Protocol):
-    """What all ranks of a run reach and nobody else: a few keys with compare-and-set.
-
-    Its methods raise `OSError` where the store does not answer, and `ConnectionError` where it is
-    gone.
-    """
-
-    def get(self, key: str) -> bytes | None:
-        """The value of a key, or None if it has none; never waits for one."""
-        ...
-
-    def set(self, key: str, value: bytes) -> None:
-        """Give a key a value."""
-        ...
-
-    def compare_set(self, key: str, expected: bytes, desired: bytes) -> bytes:
-        """Replace what a key is expected to hold (b"" for nothing); return what it holds now."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +119,10 @@ class Leases:
         self._decided: deque[Decided] = deque()
         self._proposals: deque[tuple[int, JsonValue]] = deque()
         self._records = 0
-        self._pace = _Pace(time.monotonic())
+        self._pace = Pace(time.monotonic())
         self._failed: OSError | None = None
+        self._failure: str | None = None
+        self._asked_at = 0.0
 
     @property
     def tick(self) -> int:
@@ -145,7 +132,7 @@ class Leases:
     def begin_phase(self) -> None:
         """Count from 0 in a new phase, whose ticks take another time than those before."""
         self._tick = (self._tick // PHASE + 1) * PHASE
-        self._pace = _Pace(time.monotonic())
+        self._pace = Pace(time.monotonic())
 
     def passes(self) -> bool:
         """Count a safe point; tell whether nothing is due there. The training thread's fast way."""
@@ -202,11 +189,12 @@ class Leases:
                 "ranks must call safe_point equally often, evaluation included"
             )
 
-    def fail(self, why: str) -> str:
+    def fail(self, why: str) -> str | None:
         """Say that this rank cannot go on, so that the others end as well; the first word counts.
 
         Returns:
             Why the ranks end: what the first of them to fail said, which may be another's words.
+            None if the store does not answer, so that each rank would have words of its own.
         """
         mine = f"rank {self.rank}: {why}"
         try:
@@ -217,17 +205,35 @@ class Leases:
                     self._learn(self._store.compare_set(_KEY, self._raw, desired))
         except OSError as error:
             log.warning("the other ranks cannot be told of this failure: %s", error)
-        return self.failure() or mine
+        return self.failure()
 
     def failure(self) -> str | None:
         """Which rank failed first, and why, as far as is known here; None if none has."""
-        if not self._word.failed:
-            return None
+        if self._word.failed and self._failure is None:
+            with suppress(OSError):
+                self._hear_failure()
+        named = f"{self._word.failed} is all that is known" if self._word.failed else None
+        return self._failure or named
+
+    def has_heard(self, rank: int) -> bool:
+        """Whether a rank knows that one has failed, and why; False if the store does not answer."""
         try:
-            said = self._store.get(self._word.failed)
+            return self._store.get(f"heard-{rank}") is not None
         except OSError:
-            said = None
-        return said.decode() if said is not None else f"{self._word.failed} is all that is known"
+            return False
+
+    def take_ahead(self) -> list[Decided]:
+        """Take what was decided for later ticks, for a rank that will not come to them.
+
+        What is proposed here is decided before that, unless a rank has failed already. If the store
+        does not answer, it counts all the same.
+        """
+        self._exchange_in_time()
+        with self._lock:
+            mine = [] if self._word.failed else [*self._proposals]
+            found = [*self._decided, *(Decided(self._tick, self.rank, *each) for each in mine)]
+            self._decided.clear()
+        return found
 
     def tell(self, name: str, value: JsonValue) -> None:
         """Say something to all ranks, once under each name.
@@ -288,9 +294,13 @@ class Leases:
 
     def extend(self) -> None:
         """Write down what is proposed, and grant more ticks if few are left."""
-        self._pace.observe(self._tick, time.monotonic())
+        now = time.monotonic()
+        self._pace.observe(self._tick, now)
+        if self._word.failed:
+            return
         left = self._word.granted - self._tick
-        if self._proposals or left <= max(_LEAST, self._pace.ticks(self._ahead)) / 2:
+        few = left <= max(_LEAST, self._pace.ticks(self._ahead)) / 2
+        if few or self._proposals or now - self._asked_at > _SELDOM:
             self._exchange_in_time()
 
     def _exchange_in_time(self) -> bool:
@@ -311,8 +321,9 @@ class Leases:
         return True
 
     def _exchange(self) -> None:
-        self._pace.observe(self._tick, time.monotonic())
-        while True:
+        self._asked_at = time.monotonic()
+        self._pace.observe(self._tick, self._asked_at)
+        while not self._word.failed:  # then nothing is decided any more
             self.exchanges += 1
             known, proposed = self._word, list(self._proposals)
             ahead = min(_MOST, max(_LEAST, self._pace.ticks(self._ahead)))
@@ -355,35 +366,19 @@ class Leases:
         self._decided.extend(news)
         self._raw, self._word = raw, word
         self._set_limit()
+        if word.failed:
+            self._hear_failure()
         # Also those of which the store's answer was lost on its way.
         decided = {each.number for each in news if each.rank == self.rank}
         while self._proposals and self._proposals[0][0] in decided:
             self._proposals.popleft()
 
+    def _hear_failure(self) -> None:
+        """Keep the words, for they may be wanted when the store is gone, and say so."""
+        said = self._store.get(self._word.failed)
+        self._failure = said.decode() if said is not None else None
+        self._store.set(f"heard-{self.rank}", b"")
+
     def _set_limit(self) -> None:
         first = self._decided[0].tick if self._decided else self._word.granted
         self._limit = 0 if self._word.failed else min(first, self._word.granted)
-
-
-class _Pace:
-    """How fast ticks go by, as far as is known in this phase."""
-
-    def __init__(self, now: float) -> None:
-        self._seen: tuple[int | None, float] = (None, now)
-        self._rate = 0.0
-
-    def observe(self, tick: int, now: float) -> None:
-        """Note where the count is; `now` in seconds of the monotonic clock."""
-        before, then = self._seen
-        if before is None or now <= then:
-            self._seen = (tick, now)
-        elif tick > before:
-            rate = (tick - before) / (now - then)
-            self._rate = rate if not self._rate else (self._rate + rate) / 2
-            self._seen = (tick, now)
-        elif now - then > 1 / max(self._rate, 1e-9):
-            self._rate = 1 / (now - then)  # slower than it was: nothing has come for longer
-
-    def ticks(self, seconds: float) -> int:
-        """How many go by in so many seconds; 0 as long as nothing is known."""
-        return math.ceil(self._rate * seconds)

@@ -37,6 +37,7 @@ _LAST_WORD: Final = 0.2
 _ERROR_LENGTH: Final = 2000
 
 Body: TypeAlias = Callable[[EventStream[Any], Control], Awaitable[None]]
+"""A subscriber: it reads a stream of events and may ask for something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,12 @@ class LiveLoop:
         self._deliveries: set[asyncio.Task[None]] = set()
         self._touched: deque[Subscription] = deque()
         self._notified = False
-        self._beat_sent: float | None = None
+        self._answered = True
+        self._silent = 0.0  # seconds
+        self._looked_at = 0.0
         self._suspect: tuple[str, str] | None = None
         self._starting = threading.Lock()
+        self._loaded = threading.Event()
         self._closing = asyncio.Event()
         self._cancelled = False
         self._stopped = False
@@ -142,16 +146,26 @@ class LiveLoop:
             self._notified = True
             self.call(self._wake_touched)
 
-    def watch(self) -> None:
-        """Look whether the loop still answers, and name who holds it; by the writer thread."""
+    def watch(self, interval: float) -> None:
+        """Look whether the loop still answers, and name who holds it; by the writer thread.
+
+        Where the writer thread itself comes late, because the process was stopped or the machine is
+        too busy, nobody is blamed for that time.
+
+        Args:
+            interval: Seconds between two looks, when nothing delays this thread.
+        """
         if self._loop is None:
             return
-        now = time.monotonic()
-        if self._beat_sent is None:
-            self._beat_sent = now
+        before, self._looked_at = self._looked_at, time.monotonic()
+        if self._answered:
+            self._answered = False
+            self._silent = 0.0
             self.call(self._beat)
-        elif now - self._beat_sent > BLOCKED_AFTER:
-            self._name_blocker(now - self._beat_sent)
+            return
+        self._silent += min(self._looked_at - before, 2 * interval)
+        if self._silent > BLOCKED_AFTER:
+            self._name_blocker(self._silent)
 
     def catch_up(self, deadline: float) -> bool:
         """Wait until every subscriber has read its backlog; tell whether all have in time.
@@ -223,11 +237,16 @@ class LiveLoop:
                 )
                 self._loop = loop
                 self._thread.start()
+                self._loaded.wait()
             return self._loop
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        # The first use loads anyio's backend, for which a subscriber would be called slow.
-        anyio.run(anyio.sleep, 0)
+        # The first use loads anyio's backend, for which a subscriber would be called slow; and in a
+        # process that is forked meanwhile nobody could load it any more, its lock being held.
+        try:
+            anyio.run(anyio.sleep, 0)
+        finally:
+            self._loaded.set()
         asyncio.set_event_loop(loop)
         while not self._stopped:
             try:
@@ -285,10 +304,10 @@ class LiveLoop:
 
     def _beat(self) -> None:
         self.cpu_seconds = time.thread_time()
-        sent, self._beat_sent = self._beat_sent, None
         suspect, self._suspect = self._suspect, None
-        if suspect is not None and sent is not None:
-            self._report_blocker(*suspect, time.monotonic() - sent)
+        if suspect is not None:
+            self._report_blocker(*suspect, self._silent)
+        self._answered = True
 
     def _name_blocker(self, seconds: float) -> None:
         assert self._loop is not None

@@ -22,6 +22,7 @@ from bus._requests import Request, parse_request
 log = logging.getLogger("bus")
 
 MAILBOX_FOLDER: Final = "mailbox"
+"""The folder of requests from outside, below the run's."""
 
 _INTERVAL: Final = 0.5
 """Seconds between two looks; a folder on a network file system costs its server one each."""

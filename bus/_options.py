@@ -6,7 +6,11 @@ from typing import Literal, TypeAlias
 from bus._inbox import OnFull
 
 Durability: TypeAlias = Literal["interval", "write"]
+"""Who writes the journal: the writer thread every interval, or the publisher itself."""
+
 Deliver: TypeAlias = Literal["thread", "process"]
+"""Where sinks are served: on the loop thread, or in processes of their own."""
+
 Ranks: TypeAlias = Literal["zero", "all"]
 """Which ranks of a job: the first alone, or each of them."""
 

@@ -25,12 +25,14 @@ GROUP: Final = "hotloop.sinks"
 
 Readiness: TypeAlias = Literal["missing", "not configured", "ready"]
 ReportTo: TypeAlias = "str | Sink | Sequence[str | Sink] | None"
+"""Where to deliver: names, sinks, `"all"` that are ready, or nowhere."""
 
 _UPSTREAM: Final = {"comet_ml": "comet"}
 """What Transformers' `report_to` calls a destination that has another name here."""
 
 _REQUIREMENT: Final = re.compile(r"\s*([A-Za-z0-9._-]+)")
 _EXTRA: Final = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
+_PYTHON: Final = re.compile(r"""python_version\s*([<>=!~]+)\s*['"]([^'"]+)['"]""")
 
 
 class UnknownSinkError(BusError, LookupError):
@@ -103,6 +105,10 @@ class SinkRegistry:
         """Every name, sorted."""
         return sorted({*self._registered, *self._offered()})
 
+    def installed(self) -> frozenset[str]:
+        """Those that every process finds, such as a command: installed packages offer them."""
+        return frozenset(self._offered())
+
     def load(self, name: str) -> type[Sink]:
         """The class of a sink; `comet_ml`, as Transformers says, is `comet`.
 
@@ -119,7 +125,8 @@ class SinkRegistry:
         if target is None:
             raise UnknownSinkError(name, self.names())
         if offered is not None and (missing := _missing(offered)):
-            raise MissingPackageError(name, _install(offered), f"not installed: {missing[0]}")
+            package = missing[0].split(";")[0].strip()
+            raise MissingPackageError(name, _install(offered, missing), f"not installed: {package}")
         module, _, attribute = target.partition(":")
         try:
             found = getattr(importlib.import_module(module), attribute)
@@ -205,7 +212,7 @@ class SinkRegistry:
 
 
 def _missing(point: metadata.EntryPoint) -> list[str]:
-    """The requirements of an entry point's extras that are not installed."""
+    """What an entry point's extras require and is not installed, as its package words it."""
     if point.dist is None or not point.extras:
         return []
     missing: list[str] = []
@@ -216,13 +223,16 @@ def _missing(point: metadata.EntryPoint) -> list[str]:
             try:
                 metadata.version(name[1])
             except metadata.PackageNotFoundError:
-                missing.append(name[1])
+                missing.append(requirement)
     return missing
 
 
-def _install(point: metadata.EntryPoint) -> str:
+def _install(point: metadata.EntryPoint, missing: Sequence[str]) -> str:
+    """The command; and for which Python, where a requirement is for none but some."""
     distribution = point.dist.name if point.dist is not None else "hotloop"
-    return f"pip install '{distribution}[{','.join(point.extras)}]'"
+    command = f"pip install '{distribution}[{','.join(point.extras)}]'"
+    python = _PYTHON.search(missing[0])
+    return command if python is None else f"{command}, under Python {python[1]} {python[2]}"
 
 
 SINKS: Final = SinkRegistry()

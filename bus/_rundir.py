@@ -22,8 +22,10 @@ from bus._lines import list_segments
 
 RUN_FILE: Final = "run.json"
 JOURNAL_FOLDER: Final = "journal"
+"""The folder of a run's journal, below the run's."""
 
 RunState: TypeAlias = Literal["running", "finished", "failed", "stopped", "preempted", "crashed"]
+"""How a run stands: under way, or how it ended."""
 
 
 def boot_id() -> str:

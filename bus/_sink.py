@@ -185,6 +185,7 @@ class Sink(ABC):
     settings: SinkSettings
     url: str | None = None
     _asks: Callable[[Request], object] | None = None
+    _tells: Callable[[Event], object] | None = None
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         """Check the name, which becomes a file's, and what is coalesced.
@@ -289,6 +290,24 @@ class Sink(ABC):
         """Called by the delivery, before `open`: where the sink's requests go."""
         self._asks = asks
 
+    @property
+    def is_live(self) -> bool:
+        """Whether it serves a training that is under way in this very process."""
+        return self._tells is not None
+
+    def tell(self, event: Event) -> None:
+        """Publish an event of the training's, such as numbers that the sink has measured.
+
+        Never waits; callable from any thread. Nobody hears it unless the sink `is_live`, which a
+        sink that needs it ensures by `portable = False`; nor when the run has ended.
+        """
+        if self._tells is not None:
+            self._tells(event)
+
+    def tell_through(self, tells: Callable[[Event], object]) -> None:
+        """Called by the delivery, before `open`: where the sink's events go."""
+        self._tells = tells
+
     async def release(self) -> None:  # noqa: B027 - most hold nothing
         """Let go of connections and files; always the last call, whatever happened before."""
 
@@ -344,10 +363,14 @@ class BlockingSink(Sink):
         return await self._call(self.close_blocking, outcome, state)
 
     async def release(self) -> None:
-        """Call `release_blocking` in the sink's thread and end it."""
-        if self._worker is not None:
-            await self._call(self.release_blocking)
-            self._worker.end()
+        """Call `release_blocking` in the sink's thread and end it; not before an abandoned call."""
+        if self._worker is None:
+            return
+        if self._worker.is_busy:
+            self._worker.end(self.release_blocking)
+            return
+        await self._call(self.release_blocking)
+        self._worker.end()
 
     async def _call(self, function: Callable[..., Result], *arguments: object) -> Result:
         if self._worker is None:

@@ -21,6 +21,8 @@ class SinkAccount:
         coalesced: Records left out because a later one tells the same; see `Sink.coalesces`.
         missing: Records that the journal's quota removed before they were sent.
         complete: Whether everything was delivered and the sink closed.
+        waiting_since: When the oldest record of the batch under way was made, in Unix seconds; None
+            if none is, or if another process delivers.
     """
 
     name: str
@@ -34,3 +36,4 @@ class SinkAccount:
     coalesced: int = 0
     missing: int = 0
     complete: bool = False
+    waiting_since: float | None = None

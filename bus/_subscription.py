@@ -18,7 +18,11 @@ from bus._statistics import SubscriberStatistics
 EventT = TypeVar("EventT", bound=Event)
 EventT_co = TypeVar("EventT_co", bound=Event, covariant=True)
 Overflow: TypeAlias = Literal["drop_oldest", "drop_newest", "latest"]
+"""Which event a full buffer drops, with a count; `latest` keeps one."""
+
 OnError: TypeAlias = Literal["restart", "retire"]
+"""Whether a subscriber that raised starts again after a pause, or ends."""
+
 When: TypeAlias = Callable[[Any], bool]
 
 _YIELD_EVERY: Final = 32

@@ -66,10 +66,17 @@ class Worker:
             )
         return outcome[0]
 
-    def end(self) -> None:
-        """Let the thread end when it has nothing to do."""
-        self._task = None
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call is under way; of one that was abandoned nobody knows when it returns."""
+        return self._busy is not None
+
+    def end(self, last: Callable[[], None] | None = None) -> None:
+        """Let the thread end when it has nothing to do; `last` is called there before."""
+        self._task = last
         self._wake.release()
+        if last is not None:
+            self._wake.release()
 
     def _run(self) -> None:
         while True:

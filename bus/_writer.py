@@ -198,7 +198,7 @@ class Writer:
             self._side.give_up()
         self._note_unanswered()
         self._write()
-        self._live.watch()
+        self._live.watch(self._interval)
         if self.mailbox is not None:
             self.mailbox.look()
         self._sync()

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         SchedulerType,
     )
     from runtime._collate import default_data_collator
+    from runtime._console import Console
+    from runtime._consolidation import consolidate
     from runtime._default_flow import DefaultFlowCallback
     from runtime._device import CpuSnapshots, CudaSnapshots, HostValues, Snapshots
     from runtime._early_stopping import EarlyStoppingCallback
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from runtime._hub import PushError
     from runtime._identity import Resume
     from runtime._logs import Logs
+    from runtime._loss_guard import LossGuard
     from runtime._metrics import Scalar
     from runtime._monitors import Monitor
     from runtime._outputs import EvalLoopOutput, EvalPrediction, PredictionOutput, TrainOutput
@@ -55,6 +58,7 @@ __all__ = [
     "TRAINER_STATE_NAME",
     "CallbackHandler",
     "CheckpointError",
+    "Console",
     "CpuSnapshots",
     "CudaSnapshots",
     "DefaultFlowCallback",
@@ -68,6 +72,7 @@ __all__ = [
     "HubStrategy",
     "IntervalStrategy",
     "Logs",
+    "LossGuard",
     "Monitor",
     "OptimizerNames",
     "Patience",
@@ -89,6 +94,7 @@ __all__ = [
     "TrainerState",
     "TrainingArguments",
     "Watch",
+    "consolidate",
     "default_data_collator",
     "enable_full_determinism",
     "peak_flops",
@@ -99,6 +105,7 @@ __all__ = [
 _HOME = {
     "CallbackHandler": "_callback_handler",
     "CheckpointError": "_checkpoint_errors",
+    "Console": "_console",
     "CpuSnapshots": "_device",
     "CudaSnapshots": "_device",
     "DEFAULT_CALLBACKS": "_callback_handler",
@@ -113,6 +120,7 @@ _HOME = {
     "HubStrategy": "_choices",
     "IntervalStrategy": "_choices",
     "Logs": "_logs",
+    "LossGuard": "_loss_guard",
     "Monitor": "_monitors",
     "OptimizerNames": "_choices",
     "Patience": "_policies",
@@ -135,6 +143,7 @@ _HOME = {
     "TrainerState": "_state",
     "TrainingArguments": "_arguments",
     "Watch": "_watch",
+    "consolidate": "_consolidation",
     "default_data_collator": "_collate",
     "enable_full_determinism": "_seeds",
     "peak_flops": "_flops",

@@ -12,9 +12,10 @@ from typing import Final, NamedTuple
 import torch
 
 from runtime._argument_data import DataFields
-from runtime._choices import IntervalStrategy, SaveStrategy
+from runtime._choices import HubStrategy, IntervalStrategy, OptimizerNames, SaveStrategy
 from runtime._optimizers import parse_options
 from runtime._schedules import check_options, follows_metric
+from runtime._sharding_options import sharding_options
 
 _LARGEST: Final = sys.float_info.max
 
@@ -56,6 +57,7 @@ _RANGES: Final[Mapping[str, _Range]] = {
     "seed": _Range(0, 2**32 - 1),
     "data_seed": _Range(0, 2**63 - 1),
     "grace_seconds": _Range(0.1),
+    "watchdog_seconds": _Range(0),
     "dataloader_num_workers": _Range(0),
     "dataloader_prefetch_factor": _Range(1),
     "ddp_bucket_cap_mb": _Range(1),
@@ -75,6 +77,7 @@ def check(args: DataFields, device: torch.device) -> None:
     _check_schedule(args)
     _check_precision(args, device)
     _check_loader(args)
+    _check_sharding(args)
     parse_options(args.optim, args.optim_args)
 
 
@@ -196,6 +199,33 @@ def _check_loader(args: DataFields) -> None:
                     f"{name}={getattr(args, name)} is about worker processes, and "
                     "dataloader_num_workers=0: set it to 1 or more"
                 )
+
+
+def _check_sharding(args: DataFields) -> None:
+    if sharding_options(args.fsdp, args.fsdp_config) is None:
+        return
+    for name in ("bf16_full_eval", "fp16_full_eval"):
+        if getattr(args, name):
+            raise ValueError(
+                f"{name}=True changes the type of a model, which one that is sharded keeps; set "
+                f"{name.removesuffix('_full_eval')}=True, which evaluates in that type too"
+            )
+    if args.optim == OptimizerNames.ADAFACTOR:
+        raise ValueError(
+            'optim="adafactor" sums whole rows and columns, of which fsdp leaves each process a '
+            'part; use optim="adamw_torch"'
+        )
+    if args.save_on_each_node:
+        raise ValueError(
+            "save_on_each_node=True with fsdp: a checkpoint is one folder, into which every "
+            "process writes its shard; leave it out, and put output_dir on a disk that all "
+            "machines share"
+        )
+    if args.push_to_hub and args.hub_strategy != HubStrategy.END:
+        raise ValueError(
+            f'hub_strategy="{_word(args.hub_strategy)}" pushes checkpoints, which hold shards with '
+            'fsdp; set hub_strategy="end", which pushes the whole model'
+        )
 
 
 def _has_bf16(device: torch.device) -> bool:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pydantic import JsonValue
+
 from runtime._argument_reporting import ReportingFields
 
 
@@ -81,6 +83,18 @@ class DataFields(ReportingFields):
     )
     ddp_timeout: int = field(
         default=1800, metadata={"help": "Seconds that a collective operation may take."}
+    )
+
+    fsdp: bool | None = field(  # of one type, because upstream's parser takes no other
+        default=None,
+        metadata={
+            "help": "Whether several processes shard the model, with torch's fully_shard. In "
+            'Python upstream\'s older words, such as "full_shard auto_wrap", are fine too.'
+        },
+    )
+    fsdp_config: dict[str, JsonValue] | str | None = field(
+        default=None,
+        metadata={"help": "How to shard: a dictionary, or the path of a file of JSON."},
     )
 
     do_train: bool = field(default=False, metadata={"help": "For scripts: whether to train."})

@@ -36,9 +36,9 @@ _RENAMED: Final[Mapping[str, str]] = {
     "xpu_backend": "is ddp_backend now",
 }
 
-_SHARDING: Final = "is not served: models are trained whole, on one device a process"
+_SHARDING: Final = "is not served: fsdp=True shards a model"
 _TPU: Final = "is not served: there is no XLA here"
-_TRACKIO: Final = "is not served: report_to takes the sinks that `hotloop sinks` lists"
+_TRACKIO: Final = "is not served: the sink trackio writes here, or to what TRACKIO_SERVER_URL names"
 
 _NOT_SERVED: Final[Mapping[str, str]] = {
     "accelerator_config": "is not served: there is no accelerate here; dataloader_* set the loader",
@@ -47,8 +47,6 @@ _NOT_SERVED: Final[Mapping[str, str]] = {
     "enable_jit_checkpoint": "is not needed: SIGTERM has a checkpoint saved, if there is "
     "time; grace_seconds says how much",
     "eval_use_gather_object": "is not served: predictions are tensors, or nests of them",
-    "fsdp": _SHARDING,
-    "fsdp_config": _SHARDING,
     "liger_kernel_config": "is not served: apply the kernels to the model before training",
     "local_rank": "is not served: launchers set the environment variable LOCAL_RANK",
     "mp_parameters": _SHARDING,

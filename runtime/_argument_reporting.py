@@ -124,6 +124,13 @@ class ReportingFields(TrainingFields):
             "HOTLOOP_GRACE_SECONDS, or unknown."
         },
     )
+    watchdog_seconds: float = field(
+        default=10.0,
+        metadata={
+            "help": "Seconds without a step that are no stall, however fast steps are; 0 for no "
+            "watchdog."
+        },
+    )
     requeue: bool = field(
         default=True, metadata={"help": "Whether a preempted SLURM job puts itself back in line."}
     )

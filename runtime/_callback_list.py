@@ -7,6 +7,7 @@ way is allowed: the round goes on over the list it began with.
 import inspect
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from runtime._agreed_flags import AgreedFlags
@@ -37,6 +38,8 @@ _GIVEN: Final = (
     "eval_dataloader",
 )
 """What every hook is given by keyword, under the names that the list's attributes have."""
+
+_FLAGS: Final = tuple(each.name for each in fields(TrainerControl))
 
 
 class CallbackList:
@@ -204,23 +207,31 @@ class CallbackList:
             for each in self.callbacks
             if callable(getattr(each, event, None))
         ]
-        inherited = getattr(TrainerCallback, event, None)
-        if inherited is None:
-            if not have:
-                raise AttributeError(
-                    f"no callback has a hook {event!r} ({self.names()}); "
-                    f"the hooks of a trainer are {', '.join(HOOKS)}"
-                )
-            return tuple(have)
-        return tuple(
-            (each, hook) for each, hook in have if getattr(hook, "__func__", None) is not inherited
-        )
+        if getattr(TrainerCallback, event, None) is None and not have:
+            raise AttributeError(
+                f"no callback has a hook {event!r} ({self.names()}); "
+                f"the hooks of a trainer are {', '.join(HOOKS)}"
+            )
+        return tuple((each, hook) for each, hook in have if not _does_nothing(each, event, hook))
+
+
+def _does_nothing(callback: object, event: str, hook: _Hook) -> bool:
+    """Whether a hook is that of the library's base class, ours or Transformers'."""
+    function = getattr(hook, "__func__", None)
+    return function is not None and any(
+        function is vars(base).get(event)
+        for base in type(callback).__mro__
+        if base is TrainerCallback
+        or (base.__module__, base.__name__) == ("transformers.trainer_callback", "TrainerCallback")
+    )
 
 
 def _next_control(result: object, control: TrainerControl, hook: _Hook) -> TrainerControl:
-    """The control that a hook's result leaves."""
+    """The control that a hook's result leaves, which may be Transformers'."""
     if result is None:
         return control
+    if not isinstance(result, TrainerControl) and all(hasattr(result, flag) for flag in _FLAGS):
+        return TrainerControl(**{flag: bool(getattr(result, flag)) for flag in _FLAGS})
     if not isinstance(result, TrainerControl):
         raise TypeError(
             f"{getattr(hook, '__qualname__', hook)} returned {result!r:.80}; "

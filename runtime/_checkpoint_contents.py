@@ -3,12 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from pydantic import JsonValue
 
 from runtime._rng import RngState
+
+if TYPE_CHECKING:
+    from runtime._checkpoint_shards import Shard
 
 StateTree: TypeAlias = Mapping[str, object]
 """Nested dictionaries, lists and tuples of tensors and plain values, as `state_dict` gives."""
@@ -31,6 +34,7 @@ class CheckpointContents:
         rng: Where the generators stand.
         epoch_start: Where they stood when the epoch began, for repeating its order of samples.
         loop: What Transformers has no file for, such as running sums; tensors and plain values.
+        shard: Which part of the tensors this process writes, where each of several writes one.
         extras: Writes further files, such as a model's `config.json`, into the folder it is given;
             called on the writer thread.
     """
@@ -44,6 +48,7 @@ class CheckpointContents:
     rng: RngState | None = None
     epoch_start: RngState | None = None
     loop: StateTree = field(default_factory=dict[str, object])
+    shard: "Shard | None" = None
     extras: Callable[[Path], None] | None = None
 
 

@@ -16,10 +16,11 @@ import shutil
 import socket
 import time
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from bus import AttemptInfo
 from bus._rundir import process_started
+from runtime._checkpoint_errors import DamagedCheckpointError
 
 log = logging.getLogger("runtime")
 
@@ -36,6 +37,10 @@ STATE: Final = "trainer_state.json"
 ARGUMENTS: Final = "training_args.json"
 MANIFEST: Final = "manifest.json"
 
+Kind: TypeAlias = Literal["model", "optimizer"]
+"""What a file of one process holds, where a sharded training has made the checkpoint."""
+
+_RANK_FILE: Final = re.compile(r"(model|optimizer)_rank(\d+)-of-(\d+)\.safetensors")
 _NAME: Final = re.compile(r"checkpoint-(\d+)")
 _HIDDEN: Final = re.compile(r"\.(checkpoint-\d+)\.(.+)\.(\d+)-(\d+)\.(tmp|old)")
 _FORGOTTEN: Final = 24 * 3600.0
@@ -45,6 +50,32 @@ _FORGOTTEN: Final = 24 * 3600.0
 def rng_file(rank: int) -> str:
     """The name of one process's generators, where several have made a checkpoint."""
     return f"rng_state_{rank}.pth"
+
+
+def rank_file(kind: Kind, rank: int, size: int) -> str:
+    """The name of the file of one process out of so many."""
+    return f"{kind}_rank{rank}-of-{size}.safetensors"
+
+
+def rank_files(path: Path, kind: Kind) -> list[str]:
+    """The files of all processes by rank; none if the checkpoint was not sharded.
+
+    Raises:
+        DamagedCheckpointError: One of them is missing.
+    """
+    try:
+        matches = [_RANK_FILE.fullmatch(each.name) for each in path.iterdir()]
+    except OSError:
+        return []
+    found = {(int(each[2]), int(each[3])) for each in matches if each and each[1] == kind}
+    if not found:
+        return []
+    size = max(of for _, of in found)
+    for rank in range(size):
+        if (rank, size) not in found:
+            name = rank_file(kind, rank, size)
+            raise DamagedCheckpointError(path, name, "is missing, and others of its kind are there")
+    return [rank_file(kind, rank, size) for rank in range(size)]
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:

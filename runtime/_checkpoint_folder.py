@@ -28,11 +28,14 @@ from runtime._checkpoint_files import (
     put_in_place,
 )
 from runtime._checkpoint_manifest import Manifest, seal
+from runtime._checkpoint_shards import split, write_shard
 from runtime._checkpoint_snapshot import Snapshot
 from runtime._checkpoint_trees import with_numbers
 
 EPOCH_START: Final = "epoch_start"
 """The entry of `rng_state.pth` that Transformers does not have, and does not mind."""
+
+_TRIES: Final = 20
 
 
 def write_checkpoint(path: Path, snapshot: Snapshot, contents: CheckpointContents) -> Manifest:
@@ -49,23 +52,40 @@ def write_checkpoint(path: Path, snapshot: Snapshot, contents: CheckpointContent
     Raises:
         OSError: The disk refused; nothing of it is left.
         UnsavableStateError: A state could not be loaded again; likewise.
+        DamagedCheckpointError: What another process has written is not there; likewise.
         Exception: What `contents.state` or `contents.extras` raised; likewise.
     """
     folder = hidden_path(path, "tmp")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    shard, known = contents.shard, None
     try:
-        _write_model(folder, snapshot)
+        if shard is None:
+            _write_model(folder, snapshot)
+        else:
+            shard.turn.announce(folder.name)
+            known = write_shard(folder, snapshot, shard)
         _write_trees(folder, snapshot, contents)
         _write_texts(folder, contents)
-        shutil.copymode(folder / STATE, folder / MODEL)  # safetensors makes it the owner's alone
         if contents.extras is not None:
             contents.extras(folder)
-        manifest = seal(folder, checkpoint_step(path))
+        if shard is not None and known is not None:
+            known |= shard.turn.collect()
+        for file in folder.glob("*.safetensors"):
+            shutil.copymode(folder / STATE, file)  # safetensors makes it the owner's alone
+        manifest = seal(folder, checkpoint_step(path), known)
         put_in_place(folder, path)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
     return manifest
+
+
+def _remove(folder: Path) -> None:
+    """Remove what was not put in place; other processes may just be putting files into it."""
+    for _ in range(_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
 
 
 def _write_model(folder: Path, snapshot: Snapshot) -> None:
@@ -79,6 +99,8 @@ def _write_model(folder: Path, snapshot: Snapshot) -> None:
 
 def _write_trees(folder: Path, snapshot: Snapshot, contents: CheckpointContents) -> None:
     trees = dict(snapshot.trees)
+    if contents.shard is not None and "optimizer" in trees:
+        _, trees["optimizer"] = split(trees["optimizer"], contents.shard)
     if "scaler" in trees:
         trees["scaler"] = with_numbers(trees["scaler"])
     if contents.rng is not None:

@@ -1,12 +1,13 @@
 """Loads checkpoints, this package's and Transformers', after making sure that they are whole."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 import torch
 
+from runtime._boxes import local_part
 from runtime._checkpoint_contents import LoadedCheckpoint
 from runtime._checkpoint_errors import (
     CheckpointError,
@@ -27,12 +28,12 @@ from runtime._checkpoint_files import (
 )
 from runtime._checkpoint_folder import EPOCH_START
 from runtime._checkpoint_manifest import check_files, read_manifest
+from runtime._checkpoint_pieces import read_model
 from runtime._checkpoint_reading import (
     check_archive,
     check_safetensors,
     read_json,
     read_tree,
-    read_weights,
     weight_files,
 )
 from runtime._rank_states import OWN
@@ -95,6 +96,7 @@ def load_checkpoint(
     device: torch.device,
     verified: bool = False,
     world: World = World(),  # noqa: B008 - it cannot change
+    weights: bool = True,
 ) -> LoadedCheckpoint:
     """Read a checkpoint; nothing in it is executed, whoever wrote it.
 
@@ -105,6 +107,7 @@ def load_checkpoint(
         device: Where the weights are wanted. Everything else stays on the host: an optimizer's
             `load_state_dict` puts its state where its parameters are.
         verified: Whether `verify` has just been passed.
+        weights: Whether to read the weights; without them `model` is empty.
         world: Which process this is. Where a checkpoint was made by another number of processes, a
             notice says what will differ.
 
@@ -121,7 +124,7 @@ def load_checkpoint(
     rng, epoch_start, own = _read_rng(path, world)
     return LoadedCheckpoint(
         path=path,
-        model=read_weights(path, device=device),
+        model=read_model(path, device=device) if weights else {},
         state=read_json(path, STATE),
         arguments=read_json(path, ARGUMENTS),
         optimizer=read_tree(path, OPTIMIZER),
@@ -142,22 +145,36 @@ def load_weights(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) ->
     Raises:
         MismatchedWeightsError: The weights are not those of this model; it is left as it was.
     """
-    own = model.state_dict()
-    present = {_place(own[name]) for name in weights if name in own}
-    missing = [name for name in own if name not in weights and _place(own[name]) not in present]
-    unexpected = [name for name in weights if name not in own]
-    differing = [
-        f"{name} ({list(weights[name].shape)} instead of {list(tensor.shape)})"
-        for name, tensor in own.items()
-        if name in weights and weights[name].shape != tensor.shape
-    ]
-    if missing or unexpected or differing:
-        raise MismatchedWeightsError(missing, unexpected, differing)
+    own = model.state_dict(keep_vars=True)
+    compare_weights(own, {name: each.shape for name, each in weights.items()})
     model.load_state_dict(weights, strict=False)
 
 
+def compare_weights(own: Mapping[str, torch.Tensor], found: Mapping[str, Sequence[int]]) -> None:
+    """Compare a model's weights with those of a checkpoint.
+
+    Args:
+        own: The model's own, as `state_dict(keep_vars=True)` has them.
+        found: The sizes of the checkpoint's, by name.
+
+    Raises:
+        MismatchedWeightsError: They are not those of this model.
+    """
+    present = {_place(own[name]) for name in found if name in own}
+    missing = [name for name in own if name not in found and _place(own[name]) not in present]
+    unexpected = [name for name in found if name not in own]
+    differing = [
+        f"{name} ({list(found[name])} instead of {list(tensor.shape)})"
+        for name, tensor in own.items()
+        if name in found and tuple(found[name]) != tuple(tensor.shape)
+    ]
+    if missing or unexpected or differing:
+        raise MismatchedWeightsError(missing, unexpected, differing)
+
+
 def _place(tensor: torch.Tensor) -> object:
-    return (tensor.data_ptr(), tensor.shape) if tensor.numel() else id(tensor)
+    part = local_part(tensor)
+    return (part.data_ptr(), tensor.shape) if part.numel() else id(tensor)
 
 
 def _rng_files(path: Path) -> list[str]:

@@ -52,13 +52,27 @@ class Manifest(BaseModel):
         return sum(record.size for record in self.files.values())
 
 
-def seal(folder: Path, step: int) -> Manifest:
+def seal(folder: Path, step: int, known: Mapping[str, FileRecord] | None = None) -> Manifest:
     """Write the manifest of a folder and make all of it survive a loss of power.
 
+    Args:
+        folder: The checkpoint, still under its hidden name.
+        step: Optimizer steps taken.
+        known: Files that other processes have written and looked at; they are not read again.
+
     Raises:
-        OSError: The disk refused.
+        OSError: The disk refused, or one of the known files is not there.
     """
-    files = {name: _record(folder / name, sync=True) for name in sorted(_names(folder))}
+    files = {
+        name: file_record(folder / name, sync=True)
+        for name in _names(folder)
+        if known is None or name not in known
+    }
+    for name, each in (known or {}).items():
+        if file_size(folder, name) != each.size:
+            raise OSError(f"{name} is not what its writer has written; is the disk shared?")
+        files[name] = each
+    files = dict(sorted(files.items()))
     manifest = Manifest(step=step, files=files)
     text = json.dumps(manifest.model_dump(), indent=2) + "\n"
     with (folder / MANIFEST).open("w", encoding="utf-8") as file:
@@ -108,7 +122,7 @@ def check_files(path: Path, files: Mapping[str, FileRecord]) -> None:
             raise DamagedCheckpointError(path, name, why)
     for name, record in files.items():
         try:
-            found = _record(path / name, sync=False)
+            found = file_record(path / name, sync=False)
         except OSError as error:
             raise DamagedCheckpointError(path, name, f"cannot be read ({error})") from error
         if found.sha256 != record.sha256:
@@ -140,7 +154,8 @@ def _names(folder: Path) -> Iterator[str]:
             yield path.relative_to(folder).as_posix()
 
 
-def _record(path: Path, *, sync: bool) -> FileRecord:
+def file_record(path: Path, *, sync: bool) -> FileRecord:
+    """What a file is now; with `sync` it survives a loss of power first."""
     with path.open("rb") as file:
         if sync:
             os.fsync(file.fileno())

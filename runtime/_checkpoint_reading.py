@@ -21,7 +21,7 @@ from runtime._checkpoint_errors import (
     DamagedCheckpointError,
     UnsafeCheckpointError,
 )
-from runtime._checkpoint_files import MODEL, MODEL_INDEX, OLD_MODEL, OLD_MODEL_INDEX
+from runtime._checkpoint_files import MODEL, MODEL_INDEX, OLD_MODEL, OLD_MODEL_INDEX, rank_files
 
 _FORMATS: Final = (MODEL, MODEL_INDEX, OLD_MODEL, OLD_MODEL_INDEX)
 
@@ -71,6 +71,9 @@ def weight_files(path: Path) -> list[str]:
         DamagedCheckpointError: The index of shards cannot be read.
         UnsafeCheckpointError: The index names a file outside the checkpoint.
     """
+    sharded = rank_files(path, "model")
+    if sharded:
+        return sharded
     found = next((name for name in _FORMATS if (path / name).is_file()), None)
     if found is None:
         raise CheckpointNotFoundError(
@@ -138,7 +141,7 @@ def check_safetensors(path: Path, name: str) -> None:
     Raises:
         DamagedCheckpointError: They differ, or there is no header.
     """
-    with _opened(path, name, torch.device("cpu")):
+    with opened_safetensors(path, name, torch.device("cpu")):
         pass
 
 
@@ -187,19 +190,29 @@ def _refuse_compressed(path: Path, name: str) -> None:
 def _read_tensors(path: Path, name: str, device: torch.device) -> dict[str, torch.Tensor]:
     if not name.endswith(".safetensors"):
         return _checked_tensors(path, name, _unpickle(path, name, device, ()))
-    with _opened(path, name, device) as file:
+    with opened_safetensors(path, name, device) as file:
         weights = {each: file.get_tensor(each) for each in file.keys()}  # noqa: SIM118 - no mapping
         tied = file.metadata() or {}
     aliases = {alias: weights[kept] for alias, kept in tied.items() if kept in weights}
     return aliases | weights
 
 
-class _SafeFile(Protocol):
+class SafeSlice(Protocol):
+    """A tensor in a file, of which a part can be read."""
+
+    def get_shape(self) -> list[int]: ...
+
+    def __getitem__(self, part: tuple[slice, ...], /) -> torch.Tensor: ...
+
+
+class SafeFile(Protocol):
     """What `safetensors.safe_open` gives, which has no types of its own."""
 
     def keys(self) -> list[str]: ...
 
     def get_tensor(self, name: str) -> torch.Tensor: ...
+
+    def get_slice(self, name: str) -> "SafeSlice": ...
 
     def metadata(self) -> dict[str, str] | None: ...
 
@@ -207,11 +220,16 @@ class _SafeFile(Protocol):
 class _SafeOpen(Protocol):
     def __call__(
         self, filename: Path, framework: str, device: str
-    ) -> contextlib.AbstractContextManager[_SafeFile]: ...
+    ) -> contextlib.AbstractContextManager[SafeFile]: ...
 
 
 @contextlib.contextmanager
-def _opened(path: Path, name: str, device: torch.device) -> Generator[_SafeFile]:
+def opened_safetensors(path: Path, name: str, device: torch.device) -> Generator[SafeFile]:
+    """Open a file of a checkpoint; tensors are read to a device when asked for.
+
+    Raises:
+        DamagedCheckpointError: It cannot be read.
+    """
     try:
         with cast("_SafeOpen", safe_open)(path / name, "pt", str(device)) as file:
             yield file

@@ -32,17 +32,30 @@ def by_age(folder: Path) -> list[Path]:
     return sorted(times, key=lambda path: (times[path], checkpoint_step(path)))
 
 
-def beyond_limit(checkpoints: Sequence[Path], limit: int | None, best: Path | None) -> list[Path]:
-    """Choose what is to be deleted: the oldest, but never the newest and the best.
+def newest_before(step: int | None, checkpoints: Sequence[Path]) -> Path | None:
+    """The checkpoint, of those given oldest first, that was written last before a step."""
+    if step is None:
+        return None
+    return next((each for each in reversed(checkpoints) if checkpoint_step(each) < step), None)
+
+
+def beyond_limit(
+    checkpoints: Sequence[Path],
+    limit: int | None,
+    best: Path | None,
+    sound: Path | None = None,
+) -> list[Path]:
+    """Choose what is to be deleted: the oldest, but never the newest, the best and the sound one.
 
     Args:
         checkpoints: Those that there are, the oldest first.
         limit: How many to keep; None or 0 keeps all.
         best: The best one so far; it need not exist.
+        sound: The last one before the training went wrong, if it has.
     """
     if not limit or limit < 0 or len(checkpoints) <= limit:
         return []
-    protected = {checkpoints[-1], *([best] if best is not None else [])}
+    protected = {checkpoints[-1], *(each for each in (best, sound) if each is not None)}
     surplus = len(checkpoints) - max(limit, len(protected))
     return [path for path in checkpoints if path not in protected][: max(0, surplus)]
 

@@ -12,7 +12,6 @@ from typing import Final
 from pydantic import ValidationError
 
 from bus import AttemptInfo, RunInfo, RunNotFoundError, create_run_dir
-from runtime._checkpoint_contents import LoadedCheckpoint
 
 log = logging.getLogger("runtime")
 
@@ -29,35 +28,57 @@ def write_run(folder: Path, run: Path, attempt: int, output_dir: Path) -> None:
         OSError: The disk refused.
     """
     (folder / RUN_PATH).write_text(os.path.relpath(run, output_dir), encoding="utf-8")
+    text = identity_text(run, attempt)
+    if text is not None:
+        (folder / RUN_IDENTITY).write_text(f"{text}\n", encoding="utf-8")
+
+
+def identity_text(run: Path, attempt: int) -> str | None:
+    """A run.json of a run with this attempt alone, as text; None if it lives in memory."""
     try:
         info = RunInfo.load(run)
     except RunNotFoundError:
-        return  # it lives in memory: its disk refused
+        return None  # its disk refused
     last = AttemptInfo(number=attempt, pid=0, host="", started=info.created, outcome="crashed")
-    text = info.model_copy(update={"attempts": [last]}).model_dump_json(indent=2)
-    (folder / RUN_IDENTITY).write_text(f"{text}\n", encoding="utf-8")
+    return info.model_copy(update={"attempts": [last]}).model_dump_json(indent=2)
 
 
-def run_of(checkpoint: LoadedCheckpoint, parent: Path) -> Path | None:
+def run_of(checkpoint: Path, parent: Path) -> Path | None:
     """The folder of the run that made a checkpoint.
 
     Args:
-        checkpoint: It may be of an earlier version or of Transformers, and know no run.
+        checkpoint: Its folder. It may be of an earlier version or of Transformers, and know no run.
         parent: The folder of runs. If the run's own folder is gone, one with its identity is made
             there, in which earlier attempts have left no journal.
     """
     try:
-        named = (checkpoint.path / RUN_PATH).read_text(encoding="utf-8").strip()
+        named = (checkpoint / RUN_PATH).read_text(encoding="utf-8").strip()
     except OSError:
         return None
-    folder = (checkpoint.path.parent / named).resolve()
+    folder = (checkpoint.parent / named).resolve()
     if (folder / "run.json").is_file():
         return folder
     try:
-        identity = RunInfo.model_validate_json((checkpoint.path / RUN_IDENTITY).read_bytes())
-        return _known(identity, parent) or _made(identity, folder, parent)
-    except (OSError, ValidationError, ValueError) as error:
+        identity = (checkpoint / RUN_IDENTITY).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
         log.warning("%s is gone, and this becomes a new run: %s", folder, error)
+        return None
+    return identified_run(folder, identity, parent)
+
+
+def identified_run(gone: Path, identity: str, parent: Path) -> Path | None:
+    """The folder of a run whose own is gone: one with its identity, which is made if need be.
+
+    Args:
+        gone: Where it was.
+        identity: What `identity_text` returned.
+        parent: The folder of runs.
+    """
+    try:
+        info = RunInfo.model_validate_json(identity)
+        return _known(info, parent) or _made(info, gone, parent)
+    except (OSError, ValidationError, ValueError) as error:
+        log.warning("%s is gone, and this becomes a new run: %s", gone, error)
         return None
 
 

@@ -38,27 +38,33 @@ def untie(weights: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor],
     return distinct, tied
 
 
-def copy_tree(name: str, tree: object, copy_tensor: CopyTensor) -> Any:  # noqa: ANN401 - as it was given
+def copy_tree(name: str, tree: object, copy_tensor: CopyTensor, *, dense: bool = True) -> Any:  # noqa: ANN401 - as it was given
     """Copy nested dictionaries, lists and tuples, so that nothing that changes later is shared.
 
     Args:
         name: Where the tree stands, for errors and for `copy_tensor`.
         tree: State of any form; objects it holds are copied by `copy.deepcopy`.
         copy_tensor: Copies a tensor, given its place and itself.
+        dense: Whether to raise `UnsavableStateError` at a tensor without a plain form on the host.
     """
     if isinstance(tree, torch.Tensor):
-        refuse_unsavable(name, tree)
+        if dense:
+            refuse_unsavable(name, tree)
         return copy_tensor(name, tree)
     kind: type = type(tree)
     if kind in _PLAIN:
         return tree
     if kind is dict or kind is OrderedDict:
         entries = cast("dict[object, object]", tree).items()
-        copied = {key: copy_tree(f"{name}.{key}", each, copy_tensor) for key, each in entries}
+        copied = {
+            key: copy_tree(f"{name}.{key}", each, copy_tensor, dense=dense) for key, each in entries
+        }
         return copied if kind is dict else OrderedDict(copied)
     if kind is list or kind is tuple:
         parts = enumerate(cast("list[object]", tree))
-        items = [copy_tree(f"{name}.{index}", each, copy_tensor) for index, each in parts]
+        items = [
+            copy_tree(f"{name}.{index}", each, copy_tensor, dense=dense) for index, each in parts
+        ]
         return items if kind is list else tuple(items)
     return copy.deepcopy(tree)
 

@@ -26,7 +26,8 @@ from runtime._checkpoint_files import (
     hide_checkpoint,
 )
 from runtime._checkpoint_folder import write_checkpoint
-from runtime._checkpoint_rotation import Pins, beyond_limit, by_age
+from runtime._checkpoint_rotation import Pins, beyond_limit, by_age, newest_before
+from runtime._checkpoint_shards import write_part
 from runtime._checkpoint_snapshot import Snapshot, Snapshotter
 from runtime._checkpoint_thread import JobThread
 
@@ -55,6 +56,9 @@ class Checkpoints:
         failed: Called likewise with the path of each that could not be saved, and why; nothing of
             it is left, and those before it are untouched. Called by `save` itself where the disk
             has hung for ten minutes.
+        spoilt_from: Asked on the writing thread, before anything is deleted, for the first step
+            whose weights may be spoilt; None if there is none. The newest checkpoint before it is
+            kept, if need be beyond the limit.
     """
 
     def __init__(
@@ -65,11 +69,13 @@ class Checkpoints:
         asynchronous: bool,
         complete: Callable[[SavedCheckpoint], None],
         failed: Callable[[Path, Exception], None],
+        spoilt_from: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._folder = folder
         self._limit = limit
         self._complete = complete
         self._failed = failed
+        self._spoilt_from = spoilt_from
         self._best: Path | None = None
         self._pins = Pins()
         self._pinning = threading.Lock()
@@ -180,10 +186,16 @@ class Checkpoints:
         waited: float,
         held: float,
     ) -> None:
+        shard = contents.shard
         try:
             snapshot.wait()
+            if shard is not None and shard.rank:
+                write_part(self._folder, snapshot, shard)
+                return
             size = write_checkpoint(path, snapshot, contents).size
         except Exception as error:  # noqa: BLE001 - a disk or a user's object; the trainer is told
+            if shard is not None:
+                shard.turn.fail(error)
             self._failed(path, error)
             return
         seconds = time.monotonic() - began
@@ -198,7 +210,9 @@ class Checkpoints:
             self._rotate()
 
     def _rotate(self) -> None:
-        self._delete(beyond_limit(by_age(self._folder), self._limit, self._best))
+        checkpoints = by_age(self._folder)
+        sound = newest_before(self._spoilt_from(), checkpoints)
+        self._delete(beyond_limit(checkpoints, self._limit, self._best, sound))
 
     def _delete_others(self, kept: Path) -> None:
         if kept.is_dir():

@@ -1,7 +1,8 @@
 """From what a user asks for to sinks."""
 
 import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,3 +30,21 @@ def choose_sinks(wanted: "ReportTo") -> "list[Sink]":
     for each in others:
         log.warning("not reporting to %s, which is %s: %s", each.name, each.readiness, each.why)
     return sinks
+
+
+def job_sinks(chosen: "Sequence[Sink]") -> "list[Sink]":
+    """The sink of the platform that runs the job, unless it is among the chosen ones.
+
+    That is Kubeflow's in a TrainJob, which Transformers' trainer adds unasked, too. One that lacks
+    a setting is left out, and the log says why.
+    """
+    asks = "KUBEFLOW_TRAINER_SERVER_URL" in os.environ
+    if not asks or any(each.name == "kubeflow" for each in chosen):
+        return []
+    from bus import SINKS  # noqa: PLC0415 - few jobs pay for the registry
+
+    found = SINKS.look("kubeflow")
+    if found.readiness != "ready":
+        log.warning("not reporting to kubeflow, which is %s: %s", found.readiness, found.why)
+        return []
+    return SINKS.make("kubeflow")[0]

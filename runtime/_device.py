@@ -13,11 +13,12 @@ import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import torch
 
 from bus import DeviceValues
+from runtime._metrics import pack_alike
 
 log = logging.getLogger("runtime")
 
@@ -84,10 +85,22 @@ class CudaSnapshots:
             raise RuntimeError(
                 "it was logged while a CUDA graph is captured; log the graph's output after replay"
             )
-        groups: dict[tuple[torch.device, torch.dtype], list[str]] = {}
-        for key, tensor in tensors.items():
-            groups.setdefault((tensor.device, tensor.dtype), []).append(key)
-        return CudaValues([_copy(keys, tensors, *where) for where, keys in groups.items()])
+        groups: dict[tuple[int, torch.dtype], list[str]] = {}
+        for key, tensor in tensors.items():  # a device's number is cheaper than its object
+            groups.setdefault((tensor.get_device(), tensor.dtype), []).append(key)
+        return CudaValues([_carry(keys, _pack(tensors, keys)) for keys in groups.values()])
+
+    def take_alike(self, metrics: "dict[Any, Any]") -> "CudaValues | None":
+        """Take scalars of one device and dtype, at less cost; None if they are not such.
+
+        Args:
+            metrics: What was handed to `Run.log`, not looked at yet; nobody else may change it
+                meanwhile.
+        """
+        if torch.cuda.is_current_stream_capturing():
+            return None
+        row = pack_alike(metrics)
+        return None if row is None else CudaValues([_carry(list(metrics), row)])
 
 
 class CudaValues:
@@ -95,6 +108,11 @@ class CudaValues:
 
     def __init__(self, packs: "list[tuple[list[str], torch.Tensor, torch.cuda.Event]]") -> None:
         self._packs = packs
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of what metrics."""
+        return frozenset(key for keys, _, _ in self._packs for key in keys)
 
     def ready(self) -> bool:
         """Whether every copy has arrived; asks the driver and does not wait."""
@@ -109,14 +127,19 @@ class CudaValues:
         return found
 
 
-def _copy(
-    keys: list[str], tensors: Mapping[str, torch.Tensor], device: torch.device, dtype: torch.dtype
+def _pack(tensors: Mapping[str, torch.Tensor], keys: list[str]) -> torch.Tensor:
+    with torch.no_grad():
+        scalars = (tensors[key] for key in keys)
+        return torch.stack([each if each.dim() == 0 else each.reshape(()) for each in scalars])
+
+
+def _carry(
+    keys: list[str], packed: torch.Tensor
 ) -> "tuple[list[str], torch.Tensor, torch.cuda.Event]":
-    with torch.cuda.device(device), torch.no_grad():
-        packed = torch.stack([tensors[key].reshape(()) for key in keys])
+    with torch.cuda.device(packed.get_device()):
         # The pinned row comes from torch's caching host allocator, which gives a block out again
         # only when the copies recorded on it are over.
-        row = torch.empty(len(keys), dtype=dtype, device="cpu", pin_memory=True)
+        row = torch.empty(len(keys), dtype=packed.dtype, device="cpu", pin_memory=True)
         row.copy_(packed, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         event.record()
@@ -178,11 +201,25 @@ class DeviceReader:
         """Start copying; tensors of several kinds of device may be mixed."""
         if self.reads_cpu and all(tensor.is_cpu for tensor in tensors.values()):
             return self._of("cpu").take(tensors)
+        if all(tensor.is_cuda for tensor in tensors.values()):
+            return self._of("cuda").take(tensors)
         by_kind: dict[str, dict[str, torch.Tensor]] = {}
         for key, tensor in tensors.items():
             by_kind.setdefault(tensor.device.type, {})[key] = tensor
         parts = [self._of(kind).take(group) for kind, group in by_kind.items()]
         return parts[0] if len(parts) == 1 else _Together(parts)
+
+    def take_alike(self, metrics: object) -> CudaValues | None:
+        """Start copying what was handed to `Run.log` as it is; None if it must be sorted first."""
+        if type(metrics) is not dict:
+            return None
+        plain: dict[Any, Any] = metrics  # pyright: ignore[reportUnknownVariableType] - of anything
+        first = next(iter(plain.values()), None)
+        if type(first) is not torch.Tensor or not first.is_cuda:
+            return None
+        taker = self._of("cuda")
+        # Somebody's own way takes what is sorted, as `Snapshots` promises.
+        return taker.take_alike(dict(plain)) if type(taker) is CudaSnapshots else None
 
     def _of(self, kind: str) -> Snapshots:
         found = self._by_kind.get(kind)

@@ -108,11 +108,19 @@ def _report_sink(folder: Path, sink: SinkAccount) -> None:
     if not sink.complete:
         pending = "an unknown number of" if sink.pending is None else str(sink.pending)
         log.warning(
-            "%s has got %d events; %s wait%s. Deliver them with: hotloop sync %s --sink %s",
+            "%s has got %d events; %s wait%s. Deliver them with: %s",
             sink.name,
             sink.delivered,
             pending,
             f" ({sink.reason})" if sink.reason else "",
-            shlex.quote(str(folder)),
-            sink.name,
+            _delivers(folder, sink.name),
         )
+
+
+def _delivers(folder: Path, name: str) -> str:
+    """A command, or what a program calls where the command does not know the sink."""
+    from bus import SINKS  # noqa: PLC0415 - a run whose sinks are complete does not pay for it
+
+    if name in SINKS.installed():
+        return f"hotloop sync {shlex.quote(str(folder))} --sink {name}"
+    return f"bus.sync_run(pathlib.Path({str(folder)!r}), [...]), from a program that has this sink"

@@ -21,6 +21,7 @@ from runtime._evaluation_store import (
 from runtime._loaders import has_length
 from runtime._outputs import EvalLoopOutput, EvalPrediction, denumpify
 from runtime._rank_data import shared_data
+from runtime._stand_ins import StandIns
 
 _Values: TypeAlias = tuple[Any, Any, Any, Any]
 """Losses, predictions, labels and inputs of a batch, each None if there is none."""
@@ -94,6 +95,8 @@ class EvaluationLoop:
         tick: Called behind each batch; tells whether to give up. Where several processes evaluate,
             all call it equally often in the end, and it gives all the same answers.
         together: The other processes, if each of several evaluates its share.
+        in_step: Whether a step needs all processes: whoever has no batch left then repeats one, of
+            which nothing is kept.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class EvaluationLoop:
         after_batch: Callable[[], None] | None = None,
         tick: Callable[[], bool] | None = None,
         together: Together | None = None,
+        in_step: bool = False,
     ) -> None:
         self._step = step
         self._options = options
@@ -114,6 +118,7 @@ class EvaluationLoop:
         self._after_batch = after_batch
         self._tick = tick
         self._together = together
+        self._stand_ins = StandIns(together) if in_step and together is not None else None
         self._losses = CollectedLosses(joins=options.joins)
         self._predictions = Collected("the predictions", joins=options.joins)
         self._labels = Collected("the labels", joins=options.joins)
@@ -164,7 +169,7 @@ class EvaluationLoop:
 
         As long as another process has one, there is nothing instead of a batch.
         """
-        if not self._options.by_batch:
+        if not self._options.by_batch and self._stand_ins is None:
             yield from ((batch, False) for batch in loader)
             return
         batches = iter(loader)
@@ -181,8 +186,13 @@ class EvaluationLoop:
 
     def _evaluate(self, batch: Any, *, is_last: bool) -> None:  # noqa: ANN401 - users' batches
         options, values = self._options, None
+        stand_in = None
+        if self._stand_ins is not None:
+            stand_in = self._stand_ins.batch(None if batch is _NOTHING else batch)
         if batch is not _NOTHING:
             values = self._evaluate_own(batch)
+        elif stand_in is not None:
+            self._step(stand_in)
         compute = self._compute_metrics
         if not options.by_batch or compute is None:
             return

@@ -50,6 +50,7 @@ class Identity:
         folder: The run's folder.
         stored: Whether the folder exists; otherwise the disk refused.
         previous: How the attempt before ended; None for a new run.
+        keeps: Whether this process keeps run.json and delivers, for all ranks on its disk.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class Identity:
     info: RunInfo
     attempt: int
     previous: Outcome | None
+    keeps: bool = True
 
     def started(self, config: JsonObject, from_step: int | None) -> RunStarted:
         """The first event of this attempt, given the step that it goes on from."""

@@ -101,7 +101,8 @@ class TrainingLoop:
         for epoch in self._epochs_left():
             trainer.call_hook("on_epoch_begin")
             trainer.announce(EpochBegan, {"epoch": trainer.state.epoch or 0.0})
-            self._run_epoch(epoch)
+            with trainer.run.phases.begin("training", lenient=False):
+                self._run_epoch(epoch)
             self._end_epoch(epoch)
             if trainer.control.should_training_stop:
                 break
@@ -130,8 +131,8 @@ class TrainingLoop:
         trainer, feed = self._trainer, self._feed
         done = self._begin_epoch(epoch)
         batch = feed.taken - 1
-        for _ in range(done, self._plan.steps_per_epoch):
-            group = feed.next_group()
+        for number in range(done, self._plan.steps_per_epoch):
+            group = self._next_group(first=number == done)
             if not group:
                 break
             if not self._fits:
@@ -151,8 +152,9 @@ class TrainingLoop:
                     trainer.call_hook("on_substep_end")
                     self._announce(SubstepEnded, {"substep": index + 1})
                 if trainer.control.should_epoch_stop or trainer.control.should_training_stop:
-                    if not last:
-                        self._zero_gradients()  # an unfinished step is dropped, never leaked
+                    if not last:  # an unfinished step is dropped, never leaked
+                        self._zero_gradients()
+                        trainer.forget_gradients()
                     return
         if batch < 0:
             log.warning(
@@ -173,6 +175,13 @@ class TrainingLoop:
         if resumed is not None and batches:
             resumed.restore_generators()
         return math.ceil(batches / self._args.gradient_accumulation_steps)
+
+    def _next_group(self, *, first: bool) -> list[Batch]:
+        """The micro-batches of a step; for the first of an epoch, workers may have to start."""
+        if not first:
+            return self._feed.next_group()
+        with self._trainer.run.phase("first batch"):
+            return self._feed.next_group()
 
     def _end_epoch(self, epoch: int) -> None:
         trainer = self._trainer
@@ -251,7 +260,8 @@ class TrainingLoop:
             trainer.evaluate_in_training(best=True)
         trainer.leave_if_preempted()
         if trainer.control.should_save:
-            trainer.save_checkpoint()
+            with trainer.run.phase("saving"):
+                trainer.save_checkpoint()
 
     def _zero_gradients(self) -> None:
         for parameter in self._parameters:

@@ -65,6 +65,12 @@ def check_optimizers(trainer: "Trainer") -> None:
         )
     own = {id(each) for each in trainer.model.parameters()}
     if not any(id(each) in own for group in optimizer.param_groups for each in group["params"]):
+        if trainer.args.fsdp:
+            raise ValueError(
+                f"the {type(optimizer).__qualname__} that was passed holds parameters that the "
+                "model had before it was sharded; pass optimizer_cls_and_kwargs=(class, settings) "
+                "instead of optimizers, or override create_optimizer"
+            )
         raise ValueError(
             f"the {type(optimizer).__qualname__} that was passed holds none of the model's "
             "parameters, so training would change nothing; make it with model.parameters(), after "

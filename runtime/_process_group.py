@@ -8,22 +8,26 @@ Methods named in "Together" are collectives: every process calls them equally of
 order. `sum` and `mean` are enqueued on the device and waited for by nobody; the others wait.
 """
 
+import functools
 import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, ParamSpec, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 
-from runtime._rank_states import Store
+from runtime._rank_store import Store
+from runtime._sharding_options import sharding_options
 from runtime._world import World
 
 if TYPE_CHECKING:
     from runtime._arguments import TrainingArguments
 
 ValueT = TypeVar("ValueT")
+SelfT = TypeVar("SelfT")
+P = ParamSpec("P")
 
 _LAUNCHED: Final = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What a launcher sets beside WORLD_SIZE."""
@@ -153,13 +157,42 @@ class ProcessGroup:
         if not dist.is_initialized():
             _check_launch(os.environ, self.world, self.device)
             _make_group(
-                self._args.ddp_backend or ("nccl" if self.device.type == "cuda" else "gloo"),
+                self._args.ddp_backend or _backend(self._args, self.device),
                 self.world,
                 timedelta(seconds=self._args.ddp_timeout),
             )
             ProcessGroup._made = True
         self._inside = True
         ProcessGroup._members += 1
+
+
+def _backend(args: "TrainingArguments", device: torch.device) -> str:
+    """What moves tensors between processes; those of an offloaded model are on the host too."""
+    sharding = sharding_options(args.fsdp, args.fsdp_config)
+    if device.type != "cuda":
+        return "gloo"
+    return "cpu:gloo,cuda:nccl" if sharding is not None and sharding.cpu_offload else "nccl"
+
+
+def leaves_on_failure(
+    construct: Callable[Concatenate[SelfT, P], None],
+) -> Callable[Concatenate[SelfT, P], None]:
+    """Make a constructor that has joined as `self._group` let go of it if it fails then.
+
+    Nobody else could: there is no object to close.
+    """
+
+    @functools.wraps(construct)
+    def constructor(self: SelfT, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            construct(self, *args, **kwargs)
+        except BaseException:
+            joined = getattr(self, "_group", None)
+            if isinstance(joined, ProcessGroup):
+                joined.leave()
+            raise
+
+    return constructor
 
 
 def _make_group(backend: str, world: World, timeout: timedelta) -> None:

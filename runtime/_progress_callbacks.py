@@ -1,7 +1,8 @@
 """`ProgressCallback` and `PrinterCallback` show a training in the terminal or notebook.
 
 Neither waits for the device: an entry whose numbers are on their way is shown, in its turn, at the
-first later hook that finds them there, and at the latest when training ends.
+first later hook that finds them there, and at the latest when training ends. Neither shows anything
+where a console shows a run in this process.
 """
 
 from collections.abc import Iterable, Sized
@@ -17,6 +18,7 @@ from runtime._callbacks import (
     TrainerCallback,
 )
 from runtime._log_lines import LogLines
+from runtime._shown import is_shown
 
 if TYPE_CHECKING:
     from runtime._arguments import TrainingArguments
@@ -56,7 +58,7 @@ class PrinterCallback(TrainerCallback):
         **kwargs: Unpack[HookArguments],
     ) -> None:
         """Print the entry, at once if nobody would come back for it."""
-        if state.is_local_process_zero:
+        if state.is_local_process_zero and not is_shown():
             self._lines.add(logs)
             if not self._training:
                 self._lines.show_all()
@@ -126,7 +128,7 @@ class ProgressCallback(TrainerCallback):
         self._lines.show_last()
         self._close()
         self._seen = 0
-        if state.is_world_process_zero:
+        if state.is_world_process_zero and not is_shown():
             self.training_bar = tqdm(total=state.max_steps, dynamic_ncols=True)
 
     @override
@@ -152,7 +154,7 @@ class ProgressCallback(TrainerCallback):
         **kwargs: Unpack[HookArguments],
     ) -> None:
         """Move a bar of its own, if it is known how many batches there are."""
-        if not state.is_world_process_zero:
+        if not state.is_world_process_zero or is_shown():
             return
         if self.prediction_bar is None:
             batches = _length(kwargs["eval_dataloader"])

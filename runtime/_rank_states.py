@@ -10,53 +10,22 @@ another process. Disks need not be shared for it.
 import io
 import itertools
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import torch
 
 from runtime._checkpoint_files import rng_file
 from runtime._checkpoint_folder import EPOCH_START
 from runtime._checkpoint_trees import copy_tree
+from runtime._rank_shards import RankShards
+from runtime._rank_store import Store, wait_for_key
 from runtime._rng import RngState
 
 OWN: Final = "own"
 """The entry of `rng_state_<rank>.pth` that holds what the loop keeps of that process alone."""
-
-_PAUSE: Final = 0.01
-"""Seconds between two looks for a state; only the writer thread looks."""
-
-
-class RankStateError(OSError):
-    """A process has not said where it stands, so the checkpoint would not be whole.
-
-    Attributes:
-        rank: Which one.
-    """
-
-    def __init__(self, rank: int, seconds: float) -> None:
-        super().__init__(
-            f"rank {rank} has not handed over its random number state within {seconds:.1f} s; its "
-            "own log says why, if it is still there"
-        )
-        self.rank = rank
-
-
-class Store(Protocol):
-    """What is used of a store of torch, such as `torch.distributed.TCPStore`."""
-
-    def set(self, key: str, value: bytes, /) -> object: ...
-
-    def get(self, key: str, /) -> bytes: ...
-
-    def check(self, keys: list[str], /) -> bool: ...
-
-    def add(self, key: str, amount: int, /) -> int: ...
-
-    def delete_key(self, key: str, /) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +74,7 @@ class RankStates:
         self._patience = patience
         self._saves = itertools.count()  # alike in all processes, which save at the same steps
         self._given_up = threading.Event()
+        self.shards = RankShards(store, rank, size, patience=patience, given_up=self._given_up)
 
     def give_up(self) -> None:
         """Wait for nobody any more: training has failed, here and so everywhere."""
@@ -127,19 +97,19 @@ class RankStates:
     def _write(self, number: int, folder: Path) -> None:
         for rank in range(self._size):
             key = _key(number, rank)
-            self._wait_for(key, rank)
+            wait_for_key(
+                self._store,
+                key,
+                rank,
+                "its random number state",
+                patience=self._patience,
+                given_up=self._given_up,
+            )
             state = self._store.get(key)
             if self._store.add(f"{key}/read", 1) == self._writers:
                 self._store.delete_key(key)
                 self._store.delete_key(f"{key}/read")
             (folder / rng_file(rank)).write_bytes(state)
-
-    def _wait_for(self, key: str, rank: int) -> None:
-        began = time.monotonic()
-        while not self._store.check([key]):
-            waited = time.monotonic() - began
-            if waited > self._patience or self._given_up.wait(_PAUSE):
-                raise RankStateError(rank, waited)
 
 
 def _key(number: int, rank: int) -> str:

@@ -9,7 +9,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -21,8 +21,8 @@ from torch.distributed import (  # type: ignore[attr-defined]  # torch documents
     TCPStore,  # pyright: ignore[reportPrivateImportUsage] - likewise
 )
 
-from bus import Leases, Outcome, RanksError, RunInfo, RunNotFoundError
-from runtime._identity import Identity
+from bus import AttemptInfo, Leases, Outcome, RanksError, RunInfo, RunNotFoundError
+from runtime._identity import Identity, save
 from runtime._world import World
 
 log = logging.getLogger("runtime")
@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 _CONNECT: Final = timedelta(seconds=300)
 _ANSWER: Final = timedelta(seconds=10)
+_FAILING: Final = 3.0
+"""Seconds for all ranks to hear of a failure: their writer threads ask once a second at least."""
+
 _MEETINGS: Final = itertools.count(1)
 """All ranks make their runs in the same order, so the number of a run is the same everywhere."""
 
@@ -52,6 +55,11 @@ class Store:
         full = self._prefix + key
         return _asked(lambda: self._store.get(full) if self._store.check([full]) else None)
 
+    def get_all(self, keys: Sequence[str]) -> list[bytes] | None:
+        """The values of many keys in two round trips; None as long as one of them has none."""
+        full = [self._prefix + key for key in keys]
+        return _asked(lambda: self._store.multi_get(full) if self._store.check(full) else None)
+
     def set(self, key: str, value: bytes) -> None:
         """Give a key a value."""
         _asked(lambda: self._store.set(self._prefix + key, value.decode()))
@@ -68,14 +76,17 @@ class Ranks:
     Args:
         world: Which rank it is.
         store: What all ranks share.
-        holds_store: Whether it ends with this process.
+        holder: Which process holds it, in words: the store ends with that one.
+        holds_store: Whether this is that process.
     """
 
-    def __init__(self, world: World, store: Store, *, holds_store: bool) -> None:
+    def __init__(
+        self, world: World, store: Store, *, holds_store: bool, holder: str = "rank 0"
+    ) -> None:
         self.world = world
+        self.store = store
         self.leases = Leases(store, rank=world.rank)
-        self._store = store
-        self._holds_store = holds_store
+        self._holder, self._holds_store = holder, holds_store
         self._gatherings = itertools.count(1)
 
     def share(self, identify: Callable[[], Identity]) -> Identity:
@@ -112,20 +123,21 @@ class Ranks:
     def _told(self, told: dict[str, JsonValue]) -> Identity:
         folder = Path(cast("str", told["folder"]))
         info = RunInfo.model_validate(told["info"])
-        if told["stored"] and not _is_here(info, folder):
+        attempt, stored = cast("int", told["attempt"]), bool(told["stored"])
+        keeps = False
+        if stored and not _is_here(info.attempts[-1], folder):
             log.warning(
                 "rank %d does not see the run's folder %s as rank 0 does, so its journal stays on "
                 "this machine's own disk, where `hotloop` on other machines does not find it",
                 self.world.rank,
                 folder,
             )
-        return Identity(
-            folder,
-            stored=bool(told["stored"]),
-            info=info,
-            attempt=cast("int", told["attempt"]),
-            previous=cast("Outcome | None", told["previous"]),
-        )
+            keeps = self.world.local_rank == 0
+            if keeps:
+                info.attempts[-1] = AttemptInfo.here(attempt, info.attempts[-1].resumed_from_step)
+                stored = save(info, folder)
+        previous = cast("Outcome | None", told["previous"])
+        return Identity(folder, stored, info, attempt, previous, keeps=keeps)
 
     def gather(self, call: str, seconds: float) -> None:
         """Come together before a call that needs all ranks, so that it cannot hang for want of one.
@@ -140,7 +152,7 @@ class Ranks:
         number = next(self._gatherings)
         deadline, pause = time.monotonic() + seconds, 0.001
         try:
-            self._store.set(f"gathering-{number}-{self.world.rank}", call.encode())
+            self.store.set(f"gathering-{number}-{self.world.rank}", call.encode())
             missing = set(range(self.world.size))
             while missing := {each for each in missing if not self._came(number, each, call)}:
                 if time.monotonic() > deadline:
@@ -154,7 +166,7 @@ class Ranks:
             raise RanksError(f"rank {self.world.rank} waits in {call}: {error}") from error
 
     def _came(self, number: int, rank: int, call: str) -> bool:
-        found = self._store.get(f"gathering-{number}-{rank}")
+        found = self.store.get(f"gathering-{number}-{rank}")
         if found is not None and found.decode() != call:
             raise RanksError(
                 f"{call} needs every rank, and rank {rank} calls {found.decode()} instead: ranks "
@@ -166,40 +178,48 @@ class Ranks:
         """Tell the others that this rank fails, and why.
 
         Returns:
-            What the first rank to fail said: the same words on every rank.
+            What the first rank to fail said, or that the store is gone: the same words on every
+            rank.
         """
-        ended = [rank for rank in range(self.world.size) if self._has_left(rank)]
+        ended = [rank for rank in range(self.world.size) if self.has_left(rank)]
         if ended:
             why += f"; before that ended {_listed(ended)}"
-        return self.leases.fail(why)
+        lost = f"the store that the ranks share does not answer; {self._holder} holds it"
+        return self.leases.fail(why) or lost
 
     def leave(self, seconds: float) -> None:
         """Say that this rank has passed its last safe point.
 
-        Whoever holds the store waits until all have.
+        Whoever holds the store waits until all have; where a rank has failed, until all know of it,
+        and not for long, since those that were killed never will.
 
         Args:
             seconds: How long to wait for them at most.
         """
         with suppress(OSError):
-            self._store.set(f"left-{self.world.rank}", b"left")
+            self.store.set(f"left-{self.world.rank}", b"left")
         if not self._holds_store:
             return
-        deadline = time.monotonic() + seconds
+        failing = self.leases.failure() is not None
+        deadline = time.monotonic() + (min(seconds, _FAILING) if failing else seconds)
         waiting = set(range(self.world.size))
         while waiting and time.monotonic() < deadline:
-            waiting = {rank for rank in waiting if not self._has_left(rank)}
+            waiting = {rank for rank in waiting if not self._needs_no_store(rank)}
             time.sleep(0.01 if waiting else 0)
-        if waiting:
+        if waiting and not failing:
             log.warning(
                 "rank 0 ends while %s goes on; it will fail at its next safe point, because rank 0 "
                 "holds the store that the ranks share",
                 _listed(waiting),
             )
 
-    def _has_left(self, rank: int) -> bool:
+    def _needs_no_store(self, rank: int) -> bool:
+        return self.has_left(rank) or self.leases.has_heard(rank)
+
+    def has_left(self, rank: int) -> bool:
+        """Whether a rank has passed its last safe point; False where the store does not answer."""
         try:
-            return self._store.get(f"left-{rank}") is not None
+            return self.store.get(f"left-{rank}") is not None
         except OSError:
             return False
 
@@ -220,7 +240,8 @@ def meet(environment: Mapping[str, str] = os.environ) -> Ranks | None:
             f"MASTER_PORT={port!r} name no place where the ranks can meet. Start them with "
             "torchrun, or set both, on every rank alike, to rank 0's address and a free port"
         )
-    holds = world.rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    agent = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    holds = world.rank == 0 and not agent
     try:
         store = TCPStore(
             host,
@@ -239,14 +260,21 @@ def meet(environment: Mapping[str, str] = os.environ) -> Ranks | None:
     job = environment.get("TORCHELASTIC_RUN_ID", "")
     restarts = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
     prefix = f"hotloop/{job}/{restarts}/{next(_MEETINGS)}/"
-    return Ranks(world, Store(store, prefix), holds_store=holds)
+    holder = "torchrun's agent" if agent else "rank 0"
+    return Ranks(world, Store(store, prefix), holds_store=holds, holder=holder)
 
 
-def _is_here(info: RunInfo, folder: Path) -> bool:
+def _is_here(attempt: AttemptInfo, folder: Path) -> bool:
+    """Whether run.json here is the one to which rank 0 has added its attempt."""
     try:
-        return RunInfo.load(folder).id == info.id
+        found = RunInfo.load(folder).attempt(attempt.number)
     except RunNotFoundError:
         return False
+    return found is not None and (found.pid, found.host, found.started) == (
+        attempt.pid,
+        attempt.host,
+        attempt.started,
+    )
 
 
 def _listed(ranks: Iterable[int]) -> str:

@@ -17,6 +17,7 @@ LOSSES: Final = "losses"
 GRAD_NORM: Final = "grad_norm"
 LEARNING_RATE: Final = "learning_rate"
 DATA: Final = "data"
+GUARD: Final = "guard"
 _EPOCH: Final = "epoch"
 _TAKEN: Final = "taken"
 _OPEN: Final = "epoch_open"
@@ -83,6 +84,16 @@ class Resumed:
     def epoch_start(self) -> RngState | None:
         """Where the generators stood when the epoch began, if it is begun and that is known."""
         return self.checkpoint.epoch_start if self.batches else None
+
+    def as_place(self, accumulation: int, batches: int | None) -> EpochPlace:
+        """What a checkpoint keeps that is made before anything else is done."""
+        return EpochPlace(
+            epoch=self.epoch,
+            taken=self.batches,
+            is_open=self.checkpoint.loop.get(_OPEN) is True,
+            accumulation=accumulation,
+            batches=batches,
+        )
 
     def with_generators(self, state: RngState) -> "Resumed":
         """The same place, with the generators further on than the checkpoint says."""

@@ -12,21 +12,16 @@ from typing import TYPE_CHECKING, ClassVar, Self, get_args
 from bus import (
     JOURNAL_FOLDER,
     Account,
-    Body,
     Bus,
     BusOptions,
-    Control,
-    Decider,
     Decision,
     Deliver,
     Durability,
     Event,
-    OnError,
     OnFull,
     Outcome,
     RunEnded,
     Statistics,
-    Subscription,
     deferred_interrupt,
     forget,
     plain_mapping,
@@ -39,7 +34,8 @@ from runtime._ending import Ending, conclude, report_account
 from runtime._identity import Identity, Resume, identify, record_end
 from runtime._preemption import closing_budget
 from runtime._run_plan import RunPlan
-from runtime._run_ranks import Ranked
+from runtime._run_subscribers import Subscribed
+from runtime._run_watchdog import FLOOR
 
 if TYPE_CHECKING:
     from bus import ReportTo, Sink, SinkContext
@@ -47,7 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("runtime")
 
 
-class Run(Ranked):
+class Run(Subscribed):
     """One training run: its events, its journal, and the decisions about it.
 
     Use it as a context manager, or call `close`; an open run is closed at exit. Methods that
@@ -77,6 +73,8 @@ class Run(Ranked):
         close_timeout: Seconds that closing may take altogether.
         options: All settings of the bus at once, instead of the seven before.
         snapshots: Ways to read tensors of unusual devices, by device type.
+        watchdog: Seconds without a safe point that are no stall, however fast steps are; 0 for no
+            watchdog. It reports and never acts: see `bus.StallDetected`.
 
     Raises:
         TypeError: `config` is no mapping.
@@ -109,6 +107,7 @@ class Run(Ranked):
         close_timeout: float = 30.0,
         options: BusOptions | None = None,
         snapshots: Mapping[str, Snapshots] | None = None,
+        watchdog: float = FLOOR,
     ) -> None:
         if from_step is not None and from_step < 0:
             raise ValueError(f"from_step={from_step} must be a step, 0 or more")
@@ -133,7 +132,7 @@ class Run(Ranked):
         self._settling = False
         self._warned_closed = False
         bus = Bus(None, options=options, held=True)
-        super().__init__(bus, snapshots=snapshots, strict=strict)
+        super().__init__(bus, snapshots=snapshots, strict=strict, watchdog=watchdog)
         self._open = True
         if self._begins_at_once:
             self._begin(resume, from_step)
@@ -158,6 +157,7 @@ class Run(Ranked):
         self.start_logging()
         for sink in plan.sinks:
             self.add_sink(sink)
+        self.start_watching()
         return known
 
     @property
@@ -206,11 +206,6 @@ class Run(Ranked):
             project=self._identity.info.project,
         )
 
-    @property
-    def control(self) -> Control:
-        """The channel for requests, from any thread."""
-        return self._bus.control
-
     def __repr__(self) -> str:
         state = self._ending.outcome if self._ending else "open"
         return f"<Run {self.name!r} attempt {self.attempt} in {self.dir} ({state})>"
@@ -249,18 +244,16 @@ class Run(Ranked):
         """Whether it has ended, for this process at least."""
         return not self._open
 
-    @property
-    def has_listeners(self) -> bool:
-        """Whether there is any subscriber or decider; without one, no live-only event is wanted."""
-        return self._bus.has_listeners
-
     @run_as_written
     def safe_point(self, step: int) -> Decision:
         """Read the decisions; call it between two steps, when stopping or saving is possible.
 
         Costs one look at an empty queue unless something was asked. A `stop` stays true.
         """
-        return self._bus.control.safe_point(step)
+        decision = self._bus.control.safe_point(step)
+        if decision.requests:
+            self.heed(decision)
+        return decision
 
     @run_as_written
     def statistics(self) -> Statistics:
@@ -275,7 +268,8 @@ class Run(Ranked):
     def add_sink(self, sink: "str | Sink") -> None:
         """Deliver the run to one more destination, from its beginning.
 
-        Rank 0 delivers; on other ranks this checks the sink and does nothing more.
+        Rank 0 delivers, and the first rank of each machine whose disk rank 0 does not see if the
+        sink wants all ranks; on other ranks this checks the sink and does nothing more.
 
         Args:
             sink: Its name, with settings from the environment, or a `bus.Sink`.
@@ -288,20 +282,8 @@ class Run(Ranked):
             ClosedError: The run has ended.
         """
         (made,) = choose_sinks(sink)
-        if not self.rank:
+        if self._identity.keeps and (not self.rank or made.ranks == "all"):
             self._bus.add_sink(made, self._sink_context)
-
-    def add_subscriber(self, subscription: Subscription, body: Body, on_error: OnError) -> None:
-        """Start a subscriber; what `subscribe` and `on` call."""
-        self._bus.add_subscriber(subscription, body, on_error)
-
-    def add_decider(self, decider: Decider) -> None:
-        """Start asking a decider; what `decider` calls."""
-        self._bus.add_decider(decider)
-
-    def report_failure(self, subscription: Subscription, error: BaseException) -> None:
-        """Count a handler's failure."""
-        self._bus.report_failure(subscription, error)
 
     def close(
         self,
@@ -337,7 +319,9 @@ class Run(Ranked):
         self, outcome: Outcome | None, error: BaseException | None, seconds: float
     ) -> Account | None:
         if self._open:
+            self.end_watching(error)
             self.end_monitoring()  # while its last reading can still be published
+            self.end_guarding()  # likewise, for what a device has yet to say
         with self._closing:
             if self._ending is not None or not self._open:
                 return None
@@ -351,9 +335,12 @@ class Run(Ranked):
             self._settling = False
             return ending.event(self._bus.statistics().as_metrics())
 
-        account = self._bus.close(seconds, last=last_event)
+        try:
+            account = self._bus.close(seconds, last=last_event)
+        finally:
+            self.end_console()
         forget(self)
-        if not self.rank:
+        if self._identity.keeps:
             record_end(self._identity, ending)
         report_account(self.dir, account, self._bus.statistics())
         return account

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from bus import Bus
+from bus import Bus, Preempt
 from runtime._device import Snapshots
 from runtime._ending import Ending
+from runtime._metrics import error_text
 from runtime._ranks import meet
 from runtime._run_signals import Signalled
 
@@ -41,12 +42,33 @@ class Ranked(Signalled):
         if self._ranks is not None:
             self._ranks.gather(call, seconds)
 
+    def give_way(self, error: Exception, step: int) -> Preempt | None:
+        """Have a preemption that was asked for end a training whose step has failed.
+
+        Other ranks end at their next safe point, and by the same preemption.
+
+        Args:
+            error: What the step failed with.
+            step: The last one that did not.
+
+        Returns:
+            The preemption; None if none was asked for before a rank failed.
+        """
+        request = self._bus.control.give_way(step)
+        if request is not None and self._ranks is not None:
+            self._ranks.fail(error_text(error))
+        return request
+
     def _agreed(self, ending: Ending, seconds: float) -> Ending:
         """How it ends for all ranks: a failure has the words of the first rank that failed."""
         ranks = self._ranks
         if ranks is None:
             return ending
         if ending.outcome == "failed":
-            ending = replace(ending, error=ranks.fail(ending.error or "it says no more"))
+            mine = ending.error or "it says no more"
+            first = ranks.fail(mine)
+            if mine not in first:
+                self.message(f"rank {self.rank}: {mine}", level="error")
+            ending = replace(ending, error=first)
         ranks.leave(seconds / 3)
         return ending

@@ -11,8 +11,8 @@ from collections.abc import Generator
 from typing import Final
 
 from bus import Bus, Handle, Preempt, Stop
-from runtime._monitors_run import Monitored
 from runtime._preemption import known_grace
+from runtime._run_guards import Guarded
 from runtime._signals import PROCESS, take_default_action
 
 log = logging.getLogger("runtime")
@@ -27,7 +27,7 @@ _LAST_WORDS: Final = 2.0
 """Seconds before the deadline at which it is said that no safe point was reached."""
 
 
-class Signalled(Monitored):
+class Signalled(Guarded):
     """A run that can be stopped and preempted by signals."""
 
     _signals: "_Asking | None" = None

@@ -16,12 +16,12 @@ from runtime._callbacks import TrainerCallback
 from runtime._checkpoint_contents import LoadedCheckpoint
 from runtime._checkpoint_run import run_of
 from runtime._checkpoints import PATIENCE
-from runtime._destinations import choose_sinks
+from runtime._destinations import choose_sinks, job_sinks
 from runtime._metrics import error_text
 from runtime._optimizer_checks import checked_pair
 from runtime._outputs import TrainOutput
 from runtime._preemption import Preempted, closing_budget
-from runtime._process_group import ProcessGroup
+from runtime._process_group import ProcessGroup, leaves_on_failure
 from runtime._progress_callbacks import PrinterCallback, ProgressCallback
 from runtime._requeue import request_requeue
 from runtime._run import Run
@@ -86,6 +86,7 @@ class Trainer(Training):
         TypeError: Something is of a kind that cannot be used.
     """
 
+    @leaves_on_failure
     def __init__(  # noqa: PLR0917 - upstream's order, which people rely on
         self,
         model: torch.nn.Module | None = None,
@@ -193,7 +194,8 @@ class Trainer(Training):
             self._begin_run(checkpoint)
             self._run.catch_signals(grace_seconds=self.args.grace_seconds)
             self.begin_pushes()
-            output = self._train_until_it_fits(checkpoint)
+            with self._run.phase("preparing"):  # the loop says when it is at its steps
+                output = self._train_until_it_fits(checkpoint)
         except Preempted as leaving:
             self._leave(leaving)
             raise
@@ -335,6 +337,7 @@ class Trainer(Training):
     def _plan_run(self) -> TrainerRun:
         args, output = self.args, self.output_dir
         chosen = [*choose_sinks(args.report_to), *choose_sinks(self._given_sinks)]
+        chosen += job_sinks(chosen)
         check_sinks(chosen)
         return TrainerRun(
             args.run_name or output.resolve().name or "run",
@@ -342,6 +345,7 @@ class Trainer(Training):
             dir=(output / "runs").absolute(),
             config=run_settings(self.model, args),
             sinks=chosen,
+            watchdog=args.watchdog_seconds,
         )
 
     def _announce_init(self) -> None:
@@ -359,6 +363,6 @@ class Trainer(Training):
         if isinstance(self._run, TrainerRun):
             folder, step, first = None, None, self.is_world_process_zero()
             if checkpoint is not None:  # the first process tells the others which run it is
-                folder = run_of(checkpoint, self._run.parent) if first else None
+                folder = run_of(checkpoint.path, self._run.parent) if first else None
                 step = read_state(checkpoint).global_step
             self._run.begin(folder, step if folder is not None or not first else None)

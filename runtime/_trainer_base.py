@@ -17,6 +17,7 @@ from runtime._precision import Precision
 from runtime._process_group import ProcessGroup
 from runtime._run import Run
 from runtime._schedules import Scheduler
+from runtime._sharding import ShardedModel
 from runtime._state import TrainerControl, TrainerState
 
 log = logging.getLogger("runtime")
@@ -75,7 +76,8 @@ class TrainerBase:
     _train_batch_size: int
     _group: ProcessGroup
     _model_evaluated: torch.nn.Module
-    data_parallel: DataParallel | None = None
+    data_parallel: DataParallel | ShardedModel | None = None
+    _sharded: ShardedModel | None = None
 
     @property
     def run(self) -> Run:

@@ -11,6 +11,7 @@ from bus import Evaluated, Predicted, PredictionStepEnded
 from runtime._dataset_checks import is_named_sets
 from runtime._evaluation import EvaluationLoop, EvaluationOptions
 from runtime._evaluation_step import prediction_step
+from runtime._metrics import only_numbers
 from runtime._outputs import EvalLoopOutput, PredictionOutput, speed_metrics
 from runtime._trainer_base import Batch
 from runtime._trainer_data import Loaders
@@ -46,15 +47,16 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
             long it took, and the epoch.
         """
         self._gather("evaluate")
-        given = eval_dataset is not None
-        data: object = eval_dataset if given else self.eval_dataset
-        if is_named_sets(data):
+        with self.run.phase("evaluation"):
+            given = eval_dataset is not None
+            data: object = eval_dataset if given else self.eval_dataset
+            if not is_named_sets(data):
+                return self._evaluate_one(eval_dataset, ignore_keys, metric_key_prefix, None)
             merged: dict[str, float] = {}
             for name, each in cast("Mapping[str, Any]", data).items():
-                part = each if given else name
-                merged |= self._evaluate_one(part, ignore_keys, f"{metric_key_prefix}_{name}", name)
+                part, prefix = each if given else name, f"{metric_key_prefix}_{name}"
+                merged |= self._evaluate_one(part, ignore_keys, prefix, name)
             return merged
-        return self._evaluate_one(eval_dataset, ignore_keys, metric_key_prefix, None)
 
     def predict(
         self,
@@ -66,12 +68,13 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         self._gather("predict")
         loader = self.get_test_dataloader(test_dataset)
         started = time.time()
-        output = self.evaluation_loop(
-            loader, "Prediction", ignore_keys=ignore_keys, metric_key_prefix=metric_key_prefix
-        )
+        with self.run.phase("prediction"):
+            output = self.evaluation_loop(
+                loader, "Prediction", ignore_keys=ignore_keys, metric_key_prefix=metric_key_prefix
+            )
         metrics = self._timed(output, metric_key_prefix, started)
         self.call_hook("on_predict", metrics=metrics)
-        self.announce(Predicted, {"metrics": numbers(metrics)})
+        self.announce(Predicted, {"metrics": only_numbers(metrics)})
         return PredictionOutput(output.predictions, output.label_ids, metrics)
 
     def evaluation_loop(
@@ -122,9 +125,14 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
             after_batch=self._after_prediction_step,
             tick=self._tick,
             together=None if self._group.alone else self._group,
+            in_step=self._sharded is not None,
         )
         self.run.control.begin_phase()  # a batch takes another time than a step
-        output = loop.run(dataloader)
+        try:
+            output = loop.run(dataloader)
+        finally:
+            if self._sharded is not None:
+                self._sharded.reshard()
         self.run.control.begin_phase()
         return output
 
@@ -218,7 +226,7 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         self.log(metrics)
         metrics["epoch"] = self.state.epoch
         self.call_hook("on_evaluate", metrics=metrics)
-        self.announce(Evaluated, {"metrics": numbers(metrics), "dataset": name})
+        self.announce(Evaluated, {"metrics": only_numbers(metrics), "dataset": name})
         return metrics
 
     def _timed(self, output: EvalLoopOutput, prefix: str, started: float) -> dict[str, float]:
@@ -282,12 +290,3 @@ class Evaluation(BatchSteps, Loaders, Logging, Optimization):
         if self.args.save_strategy != "no":
             state.best_global_step = state.global_step
         return True
-
-
-def numbers(metrics: Mapping[str, object]) -> dict[str, float]:
-    """Those of a dictionary's values that are numbers, for an event."""
-    return {
-        name: float(value)
-        for name, value in metrics.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }

@@ -47,12 +47,13 @@ def _check_folder(name: str) -> None:
             return
 
 
-def checked_model(model: object, name: str) -> torch.nn.Module:
+def checked_model(model: object, name: str, *, may_be_empty: bool = False) -> torch.nn.Module:
     """A model that can be trained.
 
     Args:
         model: What was given.
         name: As what, for messages.
+        may_be_empty: Whether somebody else has the values of its parameters.
 
     Raises:
         TypeError: It is no module.
@@ -67,7 +68,7 @@ def checked_model(model: object, name: str) -> torch.nn.Module:
             "loaded already"
         )
     empty = [name for name, each in model.named_parameters() if each.is_meta]
-    if empty:
+    if empty and not may_be_empty:
         raise ValueError(
             f"{type(model).__qualname__} has parameters on the meta device, without values "
             f"({', '.join(empty[:3])}); load its weights, or make them with to_empty and "

@@ -127,12 +127,15 @@ class Hub(Saving):
             PushError: The hub could not be reached or refused.
         """
         self._announce_push()
+        if self._sharded is not None:  # which all processes write together
+            self.save_model(_internal_call=True)
         if not self.is_world_process_zero():
             return None
         client = self._client(token)
         if self.hub_model_id is None:
             self.init_hf_repo(token, private)
-        self.save_model(_internal_call=True)
+        if self._sharded is None:
+            self.save_model(_internal_call=True)
         self.create_model_card(**kwargs)
         done: Future[CommitInfo] = Future()
         push = partial(

@@ -13,6 +13,7 @@ from runtime._checkpoint_load import (
     verify,
 )
 from runtime._checkpoints import Checkpoints
+from runtime._sharded_state import load_local_weights, placed_optimizer
 from runtime._trainer_base import TrainerBase
 from runtime._training_state import load_optimizer, load_schedule
 
@@ -42,10 +43,18 @@ class Loading(TrainerBase):
                 "for the newest one in output_dir"
             )
         path = self._intact(None if wanted is True else Path(cast("str", wanted)))
+        sharded = self._sharded is not None
         checkpoint = load_checkpoint(
-            path, device=self.device, verified=True, world=self._group.world
+            path,
+            device=self.device,
+            verified=True,
+            world=self._group.world,
+            weights=not sharded,
         )
-        load_weights(self.model, checkpoint.model)
+        if sharded:
+            load_local_weights(self.model, path)
+        else:
+            load_weights(self.model, checkpoint.model)
         return checkpoint
 
     def _intact(self, wanted: Path | None) -> Path:
@@ -79,7 +88,8 @@ class Loading(TrainerBase):
     def load_training_state(self, checkpoint: LoadedCheckpoint) -> None:
         """Put optimizer, schedule and scaler where they stood."""
         if checkpoint.optimizer is not None and self.optimizer is not None:
-            load_optimizer(self.optimizer, checkpoint.optimizer, checkpoint.path)
+            state = placed_optimizer(checkpoint.optimizer, checkpoint.path, self.optimizer)
+            load_optimizer(self.optimizer, state, checkpoint.path)
         if checkpoint.scheduler is not None and self.lr_scheduler is not None:
             load_schedule(self.lr_scheduler, checkpoint.scheduler, checkpoint.path)
         scaler = self._precision.scaler

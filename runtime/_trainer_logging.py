@@ -1,7 +1,10 @@
 """What a trainer logs: training, evaluation and the summary, to callbacks, history and bus."""
 
+from typing import cast
+
 import torch
 
+from runtime._boxes import is_distributed, replicated_part
 from runtime._device import HostValues
 from runtime._flops import FlopCounter
 from runtime._logs import Logs
@@ -22,6 +25,7 @@ class Logging(TrainerBase):
     _flos_before: float
     _losses: LossSum
     _total: LossSum
+    _step_losses: list[torch.Tensor]
     _carried: torch.Tensor | None
     _tokens: TokenCount
     _grad_norm: torch.Tensor | None
@@ -36,6 +40,8 @@ class Logging(TrainerBase):
     def account(self, inputs: Batch, loss: torch.Tensor) -> None:
         """Remember a micro-batch's loss, operations and tokens."""
         self._losses.add(loss, self.state.global_step - self._last_logged)
+        if self.run.active_guard is not None:
+            self._step_losses.append(loss)
         self._flos += self.floating_point_ops(inputs)
         self._tokens.add(inputs)
 
@@ -74,6 +80,18 @@ class Logging(TrainerBase):
     def note_step(self, grad_norm: torch.Tensor | None, learning_rate: float | None) -> None:
         """Remember an optimizer step's gradient norm, still on the device, and its rate."""
         self._grad_norm, self._learning_rate = grad_norm, learning_rate
+        guard = self.run.active_guard
+        if guard is None:
+            return
+        # What an epoch that was left has of an unfinished step is in front.
+        losses = self._step_losses[-self.current_gradient_accumulation_steps :]
+        self._step_losses = []
+        if not losses:  # the guard came in the middle of the step
+            return
+        total = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        # fp16 gradients overflow as a matter of course, which is what their scaler is for.
+        norm = grad_norm if self._precision.scaler is None else None
+        guard.check(total, step=self.state.global_step + 1, grad_norm=norm)
 
     def log_training(self, started: float) -> None:
         """Log the mean loss since the last entry, the last step's gradient norm and rate."""
@@ -111,7 +129,7 @@ class Logging(TrainerBase):
             start_time: When training began, in Unix seconds, for the tokens per second.
         """
         # Plain where nothing is late: a tenth of the cost, and nothing for the collector.
-        entry = logs if isinstance(logs, Logs) else dict(logs)
+        entry = logs if isinstance(logs, Logs) else self._without_parts(dict(logs))
         entry["epoch"] = self.state.epoch
         if self._tokens.counts and SEEN not in entry:
             late = self._tokens.on_device(start_time)
@@ -123,6 +141,17 @@ class Logging(TrainerBase):
         self.state.log_history.append(kept)
         self._publish(entry)
         self.call_hook("on_log", logs=entry)
+
+    def _without_parts(self, entry: dict[str, float]) -> dict[str, float]:
+        """Numbers that looking at takes no other process; the run says why others are left out."""
+        parts = {
+            name: replicated_part(each) for name, each in entry.items() if is_distributed(each)
+        }
+        refused = {name: each for name, each in parts.items() if is_distributed(each)}
+        if refused:
+            self.run.log(refused, step=self.state.global_step)
+        known = {name: value for name, value in (entry | parts).items() if name not in refused}
+        return cast("dict[str, float]", known)
 
     def _publish(self, entry: dict[str, float]) -> None:
         step = self.state.global_step

@@ -6,7 +6,9 @@ import torch
 
 from bus import Decision, Request
 from runtime._agreed_flags import FlagRaised
+from runtime._boxes import is_distributed
 from runtime._greedy_schedule import GreedyLR
+from runtime._learning_rate import first_rate, set_learning_rate
 from runtime._optimizers import create_optimizer, parameter_groups
 from runtime._schedules import Scheduler, create_scheduler
 from runtime._trainer_base import TrainerBase
@@ -60,8 +62,7 @@ class Optimization(TrainerBase):
 
     def learning_rate(self) -> float | None:
         """The rate of the first parameter group now; None if the scheduler keeps it on a device."""
-        rate = cast("torch.optim.Optimizer", self.optimizer).param_groups[0]["lr"]
-        return None if isinstance(rate, torch.Tensor) else float(rate)
+        return first_rate(cast("torch.optim.Optimizer", self.optimizer))
 
     def unscale_gradients(self) -> None:
         """Bring fp16 gradients to their true size."""
@@ -69,10 +70,21 @@ class Optimization(TrainerBase):
 
     def clip_gradients(self, parameters: list[torch.nn.Parameter]) -> torch.Tensor:
         """Clip the gradients' norm to `max_grad_norm`; return what it was, on the device."""
-        if self.args.max_grad_norm > 0:
-            return torch.nn.utils.clip_grad_norm_(parameters, self.args.max_grad_norm)
+        largest = self.args.max_grad_norm
+        if largest > 0 and self._sharded is None:
+            return torch.nn.utils.clip_grad_norm_(parameters, largest)
         gradients = [each.grad for each in parameters if each.grad is not None]
-        return torch.nn.utils.get_total_norm(gradients)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if is_distributed(norm):  # summed over the processes on the device; nobody waits for it
+            norm = cast("torch.Tensor", norm.full_tensor())
+        if largest > 0 and gradients:
+            torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+        return norm
+
+    def forget_gradients(self) -> None:
+        """Drop what an unfinished step has added up where no parameter shows it."""
+        if self._sharded is not None:
+            self._sharded.forget_gradients()
 
     def step_optimizer(self, optimizer: torch.optim.Optimizer) -> bool:
         """Step it; tell whether it did, which only fp16 gradients may prevent."""
@@ -99,7 +111,8 @@ class Optimization(TrainerBase):
         control.should_evaluate |= decision.evaluate
         control.should_log |= decision.log
         if decision.learning_rate is not None:
-            self._set_learning_rate(decision.learning_rate)
+            optimizer = cast("torch.optim.Optimizer", self.optimizer)
+            set_learning_rate(optimizer, self.lr_scheduler, decision.learning_rate)
         for request in decision.requests:
             if isinstance(request, FlagRaised) and self.callback_handler.agreed is not None:
                 self.callback_handler.agreed.obey(request, control)
@@ -112,20 +125,6 @@ class Optimization(TrainerBase):
 
         Called on the training thread for each request, ours included, whose flags are set already.
         """
-
-    def _set_learning_rate(self, rate: float) -> None:
-        """Continue with this rate; a schedule goes on from it in the same proportions."""
-        optimizer = cast("torch.optim.Optimizer", self.optimizer)
-        current = self.learning_rate()
-        factor = rate / current if current else None
-        for group in optimizer.param_groups:
-            group["lr"] = rate if factor is None else group["lr"] * factor
-            if "initial_lr" in group:
-                group["initial_lr"] = rate if factor is None else group["initial_lr"] * factor
-        bases = getattr(self.lr_scheduler, "base_lrs", None)
-        if isinstance(bases, list):
-            known = cast("list[float]", bases)
-            known[:] = [rate if factor is None else base * factor for base in known]
 
     _no_decision: Decision | None = None
     _made_scheduler: bool = False

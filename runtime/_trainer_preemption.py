@@ -77,7 +77,8 @@ class Preemption(Evaluation, Hub):
         if request is None:
             return
         if self._saved != (self.state.global_step, self._owed):
-            self._save_for(request)
+            with self.run.phase("saving"):
+                self._save_for(request)
         raise Preempted(request)
 
     def pay_debt(self) -> bool:
@@ -100,9 +101,7 @@ class Preemption(Evaluation, Hub):
         A signal to all processes of a job ends the workers that load data, and that fails in the
         loop; what such a step has left behind is not fit to be saved.
         """
-        if self._group.alone:  # other ranks may not come to a safe point now
-            self.apply_requests()
-        request = self.run.control.preemption
+        request = self.run.give_way(error, self.state.global_step)
         if request is None:
             return None
         if self._rank_states is not None:
@@ -117,7 +116,8 @@ class Preemption(Evaluation, Hub):
             self._tell_unsaved(request, f"the one under way was not complete after {seconds:.1f} s")
 
     def note_resumed(self, resumed: Resumed | None) -> None:
-        """Remember what is saved already, and what is owed, as training begins."""
+        """As in the parent; remember what is saved already, and what is owed, too."""
+        super().note_resumed(resumed)
         owed = resumed.checkpoint.loop.get(_OWED) if resumed is not None else None
         self._owed = owed if isinstance(owed, bool) else None
         self._saved = (self.state.global_step, self._owed) if resumed is not None else None

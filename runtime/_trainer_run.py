@@ -30,6 +30,11 @@ class TrainerRun(Run):
         return self._plan.parent
 
     @property
+    def planned_name(self) -> str:
+        """What it is to be called; another run of that name makes it `name-2`."""
+        return self._plan.name
+
+    @property
     def begun(self) -> bool:
         """Whether it has a folder and a journal."""
         return self._known is not None

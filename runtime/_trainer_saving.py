@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +19,9 @@ from runtime._checkpoint_errors import (
 )
 from runtime._checkpoint_files import checkpoint_path
 from runtime._checkpoint_load import load_weights, verify
-from runtime._checkpoint_reading import read_weights
+from runtime._checkpoint_pieces import read_model
 from runtime._checkpoint_run import write_run
+from runtime._checkpoint_shards import Shard
 from runtime._checkpoint_trees import copy_tree
 from runtime._checkpoints import PATIENCE, Checkpoints
 from runtime._data import EpochFeed
@@ -28,8 +30,18 @@ from runtime._losses import LossSum
 from runtime._model_folder import write_model
 from runtime._pretrained import pretrained_files
 from runtime._rank_states import RankState, RankStates
-from runtime._resume import DATA, GRAD_NORM, LAST_LOGGED, LEARNING_RATE, LOSSES, EpochPlace
+from runtime._resume import (
+    DATA,
+    GRAD_NORM,
+    GUARD,
+    LAST_LOGGED,
+    LEARNING_RATE,
+    LOSSES,
+    EpochPlace,
+    Resumed,
+)
 from runtime._rng import RngState
+from runtime._sharded_state import load_local_weights, local_state, whole_weights
 from runtime._state import TRAINER_STATE_NAME, TrainerState
 from runtime._token_count import SEEN, TokenCount
 from runtime._trainer_loading import Loading
@@ -52,19 +64,27 @@ class Saving(Logging, Loading):
     _epoch: int = 0
     _epoch_start: RngState | None = None
     _feed: EpochFeed | None = None
+    _resumed: Resumed | None = None
+    """Where training goes on, until its epoch begins: what it owes may be saved before that."""
 
     def save_model(self, output_dir: "str | os.PathLike[str] | None" = None) -> None:
         """Write the model, its configuration, its tokenizer and the arguments; returns when done.
 
+        Where the model is sharded all processes call it, and the first one writes all of it.
+
         Args:
             output_dir: Where; `args.output_dir` by default.
         """
+        weights = None
+        if self._sharded is not None:
+            self._gather("save_model")
+            weights = whole_weights(self.model, keep=self.args.should_save)
         if not self.args.should_save:
             return
         folder = Path(output_dir) if output_dir is not None else self.output_dir
         write_model(
             folder,
-            self.model.state_dict(),
+            self.model.state_dict() if weights is None else weights,
             arguments=self.args.to_json_string(),
             extras=pretrained_files(self.model, self.processing_class),
         )
@@ -98,6 +118,8 @@ class Saving(Logging, Loading):
 
     def _save(self, step: int, best: Path | None) -> None:
         """Hand the checkpoint to the writer, or this process's part of it."""
+        if (guard := self.run.active_guard) is not None:
+            guard.flush()  # what it finds decides which checkpoints may go
         late = self._counted_by_all()
         states, args = self._rank_states, self.args
         take = None
@@ -105,11 +127,32 @@ class Saving(Logging, Loading):
             give, take = states.handing_over(self._own_state())
             self._checkpoints.do(give)
         if args.should_save:
-            self._checkpoints.save(self._contents(late, take), step=step, best=best)
+            contents = self._contents(late, take)
+        elif self._sharded is not None:
+            contents = CheckpointContents(model={}, state=str)
+        else:
+            return
+        self._checkpoints.save(self._with_shard(contents), step=step, best=best)
+
+    def _with_shard(self, contents: CheckpointContents) -> CheckpointContents:
+        """A checkpoint's contents with this process's part of what is sharded."""
+        if self._sharded is None or self._rank_states is None:
+            return contents
+        shards = self._rank_states.shards
+        own = local_state(self.model, None if self.args.save_only_model else self.optimizer)
+        shard = Shard(
+            rank=shards.rank, size=shards.size, boxes=own.boxes, tied=own.tied, turn=shards.turn()
+        )
+        return replace(contents, model=own.weights, optimizer=own.optimizer, shard=shard)
 
     def note_epoch(self, epoch: int, start: RngState | None) -> None:
         """Remember which epoch it is, and the generators at its beginning once it has begun."""
-        self._epoch, self._epoch_start = epoch, start
+        self._epoch, self._epoch_start, self._resumed = epoch, start, None
+
+    def note_resumed(self, resumed: Resumed | None) -> None:
+        """Remember where a checkpoint was made, as training begins; None if it is a new one."""
+        self._resumed = resumed
+        self._epoch_start = resumed.checkpoint.epoch_start if resumed is not None else None
 
     def before_update(self) -> None:
         """Keep the next change of weights from a checkpoint that is still being copied."""
@@ -124,20 +167,25 @@ class Saving(Logging, Loading):
         if best is not None and args.save_total_limit == 1 and args.should_save:
             self._checkpoints.keep_only(Path(best))
         self._checkpoints.wait()
-        if args.load_best_model_at_end and best is not None and not self._group.world.rank:
+        best = self._group.said_by_first(best)  # by then all is on the disk
+        if args.load_best_model_at_end and best is not None:
             self._load_best(Path(best))
-        if args.load_best_model_at_end:
-            self._group.spread([*self.model.parameters(), *self.model.buffers()])
-        self._group.said_by_first(None)  # by then all is on the disk
 
     def _load_best(self, best: Path) -> None:
+        """Load the best model as the first process finds it; every process calls it."""
+        first, found = not self._group.world.rank, False
         try:
-            verify(best)
-            weights = read_weights(best, device=self.device)
+            if first:
+                verify(best)
+                if self._sharded is None:
+                    load_weights(self.model, read_model(best, device=self.device))
+                found = True
         except CheckpointError as error:
             log.warning("the best model cannot be loaded, the last one stays: %s", error)
-        else:
-            load_weights(self.model, weights)
+        if self._sharded is None:
+            self._group.spread([*self.model.parameters(), *self.model.buffers()])
+        elif self._group.said_by_first(found):
+            load_local_weights(self.model, best)
 
     def _counted_by_all(self) -> dict[str, torch.Tensor]:
         """What the state gets from devices, and from other processes; every process calls it."""
@@ -148,9 +196,9 @@ class Saving(Logging, Loading):
 
     def _own_state(self) -> RankState:
         """What this process keeps for itself, where several train."""
-        own: dict[str, object] = {LOSSES: self._losses.state()}
+        own: dict[str, object] = {LOSSES: self._losses.state(), **self._guard_state()}
         if self._feed is not None:
-            own[DATA] = self._feed.state_dict()
+            own[DATA] = self._data_state(self._feed)
         kept = copy_tree("loop", own, lambda _, tensor: tensor.clone())
         return RankState(RngState.capture(), self._epoch_start, kept)
 
@@ -168,7 +216,8 @@ class Saving(Logging, Loading):
             state.total_flos = found.get(_FLOS, state.total_flos)
             return state.to_json()
 
-        weights = self.model.state_dict(keep_vars=True)
+        sharded = self._sharded is not None  # what is sharded comes with the shard
+        weights = {} if sharded else self.model.state_dict(keep_vars=True)
         arguments = args.to_json_string()
         extras = self._checkpoint_extras(states)
         if args.save_only_model:
@@ -178,7 +227,7 @@ class Saving(Logging, Loading):
             model=weights,
             state=text,
             arguments=arguments,
-            optimizer=self.optimizer.state_dict() if self.optimizer is not None else None,
+            optimizer=None if sharded or self.optimizer is None else self.optimizer.state_dict(),
             scheduler=self.lr_scheduler.state_dict() if self.lr_scheduler is not None else None,
             scaler=scaler.state_dict() if scaler is not None else None,
             rng=RngState.capture() if states is None else None,
@@ -194,13 +243,32 @@ class Saving(Logging, Loading):
             LOSSES: self._losses.state(),
             GRAD_NORM: self._grad_norm,
             LEARNING_RATE: self._learning_rate,
+            **self._guard_state(),
         }
         if self._feed is not None:
-            kept |= {**self._place(self._feed).to_dict(), DATA: self._feed.state_dict()}
+            kept |= {**self._place(self._feed).to_dict(), DATA: self._data_state(self._feed)}
         return kept
+
+    def _guard_state(self) -> dict[str, object]:
+        guard = self.run.active_guard
+        return {} if guard is None else {GUARD: guard.state_dict()}
+
+    def _nonfinite_from(self) -> int | None:
+        """The first step whose loss was not finite, as far as is known; on the writing thread."""
+        guard = self.run.active_guard
+        if guard is None:
+            return None
+        guard.look()  # the device has done all steps before the checkpoint that was just written
+        return guard.nonfinite_from
+
+    def _data_state(self, feed: EpochFeed) -> dict[str, object] | None:
+        return feed.state_dict() if self._resumed is None else self._resumed.data
 
     def _place(self, feed: EpochFeed) -> EpochPlace:
         """Where training is in its data; an epoch of which no step is left is the next already."""
+        if self._resumed is not None:
+            parts = self.args.gradient_accumulation_steps
+            return self._resumed.as_place(parts, feed.batches)
         is_open = self._epoch_start is not None
         over = is_open and (feed.taken == feed.batches or self.control.should_epoch_stop)
         return EpochPlace(
@@ -251,6 +319,7 @@ class Saving(Logging, Loading):
             asynchronous=args.asynchronous_checkpoints,
             complete=self._checkpoint_is_complete,
             failed=self._checkpoint_failed,
+            spoilt_from=self._nonfinite_from,
         )
 
     def _make_rank_states(self) -> RankStates | None:

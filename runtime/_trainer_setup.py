@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 
@@ -12,6 +12,14 @@ from runtime._seeds import enable_full_determinism, set_seed
 
 if TYPE_CHECKING:
     from runtime._arguments import TrainingArguments
+
+
+class Arguments(Protocol):
+    """The arguments of a training, ours or Transformers'."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every argument by name."""
+        ...
 
 
 def prepare_process(args: "TrainingArguments") -> None:
@@ -75,7 +83,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def run_settings(model: torch.nn.Module, args: "TrainingArguments") -> dict[str, object]:
+def run_settings(model: torch.nn.Module, args: Arguments) -> dict[str, object]:
     """What a run remembers of a training: the model's configuration, the arguments, its size."""
     parameters = sum(each.numel() for each in model.parameters())
     model_settings = plain_mapping(settings_of(model))

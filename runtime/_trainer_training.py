@@ -19,6 +19,7 @@ from runtime._outputs import TrainOutput
 from runtime._precision import Precision
 from runtime._resume import (
     GRAD_NORM,
+    GUARD,
     LAST_LOGGED,
     LEARNING_RATE,
     LOSSES,
@@ -29,6 +30,8 @@ from runtime._resume import (
     place,
 )
 from runtime._schedules import Scheduler
+from runtime._sharding import ShardedModel, is_sharded
+from runtime._sharding_options import ShardingOptions, sharding_options
 from runtime._signatures import can_return_loss, find_labels
 from runtime._state import TrainerState
 from runtime._token_count import TokenCount, Which
@@ -75,6 +78,8 @@ class Training(Preemption, MetricFiles):
         state, resumed = self._starting_state(plan, batches, checkpoint)
         self.state: TrainerState = state
         self._start_counting(resumed)
+        if (guard := self.run.active_guard) is not None:
+            guard.load_state_dict(kept_mapping(resumed, GUARD), device=self.device)
         self._prepare_model(plan)
         if resumed is not None:
             self.load_training_state(resumed.checkpoint)
@@ -113,6 +118,7 @@ class Training(Preemption, MetricFiles):
         self.note_resumed(resumed)
         self._losses = LossSum(filtered=filtered)
         self._total = LossSum(filtered=False)
+        self._step_losses = []
         logged = kept_number(resumed, LAST_LOGGED)
         self._last_logged = state.global_step if logged is None else int(logged)
         self._grad_norm = kept_tensor(resumed, GRAD_NORM, self.device)
@@ -144,14 +150,16 @@ class Training(Preemption, MetricFiles):
         self.create_optimizer_and_scheduler(plan.max_steps)
         if self.optimizer is not None and self.lr_scheduler is not None:
             check_schedule(self.optimizer, self.lr_scheduler)
-        if not self._group.alone:
-            self.data_parallel: DataParallel | None = DataParallel(self.model, args)
+        if self._sharded is not None:
+            self.data_parallel: DataParallel | ShardedModel | None = self._sharded
+        elif not self._group.alone:
+            self.data_parallel = DataParallel(self.model, args)
         parallel, make = self.data_parallel, compiled if args.torch_compile else _as_it_is
         wrapped = parallel.module if parallel else self.model
         self.model_wrapped: torch.nn.Module = make(wrapped, args)
         # Batches of evaluations may be uneven, so nothing is to be exchanged there.
         self._model_evaluated: torch.nn.Module = (
-            make(self.model, args) if parallel else self.model_wrapped
+            self.model_wrapped if wrapped is self.model else make(self.model, args)
         )
         self._draw_own_numbers()
 
@@ -185,7 +193,17 @@ class Training(Preemption, MetricFiles):
             torch.cuda.empty_cache()
 
     def _placed(self, model: torch.nn.Module) -> torch.nn.Module:
-        return checked_model(model, "model").to(self.device)
+        """The model on its device, or sharded over those of all processes."""
+        options = sharding_options(self.args.fsdp, self.args.fsdp_config)
+        if options is None and is_sharded(model):  # by whoever made it
+            options = ShardingOptions()
+        self._sharded = None
+        if options is None or self._group.alone:
+            return checked_model(model, "model").to(self.device)
+        first = not self._group.world.rank
+        checked = checked_model(model, "model", may_be_empty=not first)
+        self._sharded = ShardedModel(checked, options, self.args, self._group)
+        return checked
 
     def _set_model(self, model: torch.nn.Module) -> None:
         """Train another model from now on."""

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 
 from bus import DeviceEvent, Event, HistogramLogged
+from runtime._boxes import is_distributed, replicated_part
 from runtime._compile import run_as_written
 from runtime._metrics import error_text
 from runtime._watch_copies import HostCopies
@@ -92,23 +93,29 @@ class Watch:
 
     def _gradients(self) -> dict[str, torch.Tensor]:
         found = {name: each.grad for name, each in self._parameters.items()}
-        return {name: gradient.detach() for name, gradient in found.items() if gradient is not None}
+        return {
+            name: replicated_part(gradient).detach()
+            for name, gradient in found.items()
+            if gradient is not None
+        }
 
     def _values(self) -> dict[str, torch.Tensor]:
-        return {name: each.detach() for name, each in self._parameters.items()}
+        return {name: replicated_part(each).detach() for name, each in self._parameters.items()}
 
     def _publish(self, kind: str, found: dict[str, torch.Tensor], step: int) -> None:
         tensors = {name: each for name, each in found.items() if _is_plain(each)}
         if left_out := sorted(found.keys() - tensors.keys()):
             self._say(
-                f"run.watch leaves out {kind} that are empty, sparse, sharded or no real "
+                f"run.watch leaves out {kind} that are empty, sparse, sharded (their norm needs "
+                "all ranks; log the norm of a full_tensor() that every rank calls) or no real "
                 f"floating-point numbers: {', '.join(left_out)}"
             )
-        if not tensors:
+        if not found:
             self._say(
                 f"run.watch found no {kind} at step {step}; call sample(step) after backward and "
                 "before zero_grad"
             )
+        if not tensors:
             return
         each = norms(tensors)
         named = {f"{kind}/norm/{name}": norm for name, norm in each.items()}
@@ -169,5 +176,5 @@ def _is_plain(tensor: torch.Tensor) -> bool:
         tensor.layout == torch.strided
         and tensor.is_floating_point()
         and tensor.numel() > 0
-        and not hasattr(tensor, "full_tensor")
+        and not is_distributed(tensor)
     )

@@ -42,7 +42,7 @@ from sinks._comet_values import (
     shortened,
     single,
 )
-from sinks._tensorboard_values import rewritten
+from sinks._scalars import rewritten
 from sinks._tracked import HEADINGS, Results, all_but, beyond, ranked, result_name
 from sinks._values import milliseconds, number
 

@@ -34,7 +34,7 @@ from bus import (
     TrainEnded,
     TrainerInitialized,
 )
-from sinks._tensorboard_values import rewritten
+from sinks._scalars import rewritten
 from sinks._tracked import TRACKED, beyond, definition, result_name
 from sinks._values import compact
 from sinks._wandb_media import Media

@@ -40,12 +40,14 @@ from bus import (
     TrainerInitialized,
 )
 from sinks._files import append, check_folder, cut, refusals, size_of
+from sinks._scalars import ScalarReader
 from sinks._tensorboard_hparams import flattened, session_ended, session_goes_on, session_started
 from sinks._tensorboard_state import Remembered, Stream
 from sinks._tensorboard_values import ValueEncoder, parameter_texts
+from sinks._tensorboard_writer import SummaryWriter, SummaryWriterSink
 from sinks._tfevents import LARGEST_STEP, session_start, summary, version
 
-__all__ = ["TensorBoardSink"]
+__all__ = ["SummaryWriter", "SummaryWriterSink", "TensorBoardSink"]
 
 log: logging.Logger = logging.getLogger("sinks")
 
@@ -109,7 +111,6 @@ class TensorBoardSink(BlockingSink):
     _run_dir: Path
     _folder: Path
     _run_id: str
-    _rewrite: bool | None
     _encoder: ValueEncoder
 
     def bind(self, context: SinkContext) -> None:
@@ -120,8 +121,7 @@ class TensorBoardSink(BlockingSink):
         self._run_id = _NAMELESS.sub("-", context.run_id)[-32:]
         given = settings.log_dir
         self._folder = self._run_dir / "tensorboard" if given is None else given.absolute()
-        self._rewrite = settings.rewrite
-        self._encoder = ValueEncoder(bool(settings.rewrite), self._run_dir)
+        self._encoder = ValueEncoder(ScalarReader(settings.rewrite), self._run_dir)
 
     def check_blocking(self) -> str:
         """Whether files can be made where they are to be."""
@@ -211,8 +211,7 @@ class TensorBoardSink(BlockingSink):
             known.hparams |= flattened(event.parameters)
             return parameter_texts(event.parameters)
         known.trainer = known.trainer or isinstance(event, TrainerInitialized)
-        self._encoder.rewrite = known.trainer if self._rewrite is None else self._rewrite
-        values = self._encoder.values(event)
+        values = self._encoder.values(event, trainer=known.trainer)
         if values and known.hparams and not known.hparams_shown:
             # TensorBoard keeps the first description it reads, so it waits for the settings.
             known.hparams_shown = True

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.interpreter import Interpreter, shared_interpreter
 from tests.waiting import eventually
 
 
@@ -19,3 +20,9 @@ def interruptible() -> None:
     """Processes that tests start can be interrupted: a background job's would ignore SIGINT."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def interpreter() -> Interpreter:
+    """Starts programs that need not load torch."""
+    return shared_interpreter()

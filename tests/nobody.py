@@ -4,9 +4,18 @@ import os
 
 PREFIXES = (
     *("AZURE", "CLEARML_", "COMET_", "DAGSHUB_", "HF_DAGSHUB_", "HF_MLFLOW_", "HOTLOOP_COMET_"),
-    *("HOTLOOP_WANDB_", "MLFLOW_", "NEPTUNE_", "TRAINS_", "WANDB_"),
+    *("CODECARBON_", "DVC", "FLYTE", "HF_DVCLIVE_", "HOTLOOP_WANDB_", "KUBEFLOW_", "MLFLOW_"),
+    *("HOTLOOP_SWANLAB_", "NEPTUNE_", "PUSHGATEWAY_", "SWANLAB_", "TRACKIO_", "TRAINS_", "WANDB_"),
 )
-OTHERS = frozenset({"BRANCH", "DISABLE_MLFLOW_INTEGRATION", "NETRC", "XDG_CACHE_HOME"})
+OTHERS = frozenset(
+    {
+        "BRANCH",
+        "DISABLE_KUBEFLOW_INTEGRATION",
+        "DISABLE_MLFLOW_INTEGRATION",
+        "NETRC",
+        "XDG_CACHE_HOME",
+    }
+)
 
 
 def settings():

@@ -1,9 +1,10 @@
-"""The tables of docs/sinks.md, made from the classes of the destinations and from the tests.
+"""What docs/sinks/ says of each destination, made from its class, and of faults, from the tests.
 
 Run as `python tests/sink_tables.py` (or `make docs`), it writes them anew; a test compares.
 """
 
 import importlib
+import inspect
 import re
 import sys
 import tomllib
@@ -18,15 +19,21 @@ from bus import BatchLimits, Coalesces, Sink, SinkSettings
 from sinks import HttpSettings
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "sinks.md"
+FOLDER = ROOT / "docs" / "sinks"
 BETWEEN = re.compile(r"(<!-- (\w+): made by `make docs` -->\n).*?(<!-- end -->\n)", re.DOTALL)
+
+
+def entry_points() -> dict[str, str]:
+    """Where each destination is, by name, as pyproject.toml has it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    points: dict[str, str] = project["entry-points"]["hotloop.sinks"]
+    return points
 
 
 def shipped() -> dict[str, type[Sink]]:
     """Every destination that the package offers, by name."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     found: dict[str, type[Sink]] = {}
-    for name, target in sorted(project["entry-points"]["hotloop.sinks"].items()):
+    for name, target in sorted(entry_points().items()):
         module, _, attribute = target.split(" ")[0].partition(":")
         found[name] = getattr(importlib.import_module(module), attribute)
     return found
@@ -34,46 +41,60 @@ def shipped() -> dict[str, type[Sink]]:
 
 def promises() -> str:
     """What each destination is and promises."""
-    head = (
-        "sink",
-        "what it is",
-        "delivers",
-        "steps trained again",
-        "under which condition",
-        "sends",
-        "leaves out",
-    )
+    head = ("sink", "what it is", "delivers", "steps trained again", "under which condition")
     rows = (
         (
-            f"`{name}`",
+            f"[`{name}`]({name}.md)",
             first_line(kind),
             kind.promise.delivery,
             kind.promise.resumed,
             kind.promise.note.removesuffix("."),
-            batches(kind.limits),
-            left_out(kind.coalesces),
         )
         for name, kind in shipped().items()
     )
     return table(head, rows)
 
 
-def settings() -> str:
-    """What can be set of each destination, then what can be set of all that speak HTTP."""
-    parts: list[str] = []
-    for name, kind in shipped().items():
-        speaks = ", and those of HTTP below" if issubclass(kind.Settings, HttpSettings) else ""
-        parts.append(f"**{name}** (`{kind.__module__}.{kind.__qualname__}`){speaks}\n")
-        parts.append(
-            table(("setting", "variable", "default", "what it is"), rows_of(kind.Settings))
-        )
-    parts.append("**Every sink that speaks HTTP**\n")
-    common = (
+def sink(name: str) -> str:
+    """All that a destination's class says: what it does, what it promises, what can be set."""
+    kind = shipped()[name]
+    http = issubclass(kind.Settings, HttpSettings)
+    more = " and [those of HTTP](index.md#settings)" if http else ""
+    needs = extra_of(name)
+    parts = [
+        f'`sinks=["{name}"]`, or `{kind.__module__}.{kind.__qualname__}(...)`'
+        + (f'; `pip install "hotloop[{needs}]"`' if needs else ""),
+        inspect.cleandoc(kind.__doc__ or ""),
+        table(("", ""), facts(kind)),
+        f"Its settings{more}:",
+        table(("setting", "variable", "default", "what it is"), rows_of(kind.Settings)),
+    ]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def facts(kind: type[Sink]) -> Iterator[tuple[str, str]]:
+    """What it promises, as rows of a table."""
+    note = kind.promise.note.removesuffix(".")
+    yield "delivers", kind.promise.delivery + (f": {note}" if note else "")
+    yield "steps trained again", kind.promise.resumed
+    yield "sends", batches(kind.limits)
+    if kind.coalesces:
+        yield "leaves out", left_out(kind.coalesces)
+
+
+def extra_of(name: str) -> str | None:
+    """The extra of the package that a destination needs, if it needs one."""
+    found = re.search(r"\[(\w+)\]", entry_points()[name])
+    return found[1] if found else None
+
+
+def http() -> str:
+    """What can be set of every destination that speaks HTTP."""
+    rows = (
         (f"`{field}`", f"`<PREFIX>{field.upper()}`", default(info), description(info))
         for field, info in HttpSettings.model_fields.items()
     )
-    parts.append(table(("setting", "variable", "default", "what it is"), common))
-    return "\n".join(parts)
+    return table(("setting", "variable", "default", "what it is"), rows)
 
 
 def immunity() -> str:
@@ -147,12 +168,19 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "".join(f"| {' | '.join(each.replace('|', '/') for each in line)} |\n" for line in lines)
 
 
-def renewed(page: str) -> str:
-    """The page with tables as they should be."""
-    made = {"promises": promises, "settings": settings, "immunity": immunity}
-    return BETWEEN.sub(lambda found: f"{found[1]}\n{made[found[2]]()}\n{found[3]}", page)
+def renewed(page: Path) -> str:
+    """The page with everything in it as it should be."""
+    made = {
+        "promises": promises,
+        "http": http,
+        "immunity": immunity,
+        "sink": lambda: sink(page.stem),
+    }
+    text = page.read_text(encoding="utf-8")
+    return BETWEEN.sub(lambda found: f"{found[1]}\n{made[found[2]]()}\n{found[3]}", text)
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in FOLDER.glob("*.md"):
+        page.write_text(renewed(page), encoding="utf-8")

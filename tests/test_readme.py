@@ -2,11 +2,13 @@
 
 import re
 import subprocess
-import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
+
+from tests.interpreter import Interpreter
+from tests.programs import run_program
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,17 +23,9 @@ def blocks(language: str) -> list[str]:
     return [text for kind, text in BLOCKS if kind == language]
 
 
-def run_python(code: str, folder: Path) -> str:
-    done = subprocess.run(  # noqa: S603 - the README's own code
-        [sys.executable, "-W", "error", "-c", code],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def run_python(interpreter: Interpreter, code: str, folder: Path) -> None:
+    done = run_program(interpreter, code, folder)
+    assert done.code == 0, done.err
 
 
 def test_only_known_languages():
@@ -55,9 +49,9 @@ def test_make_targets_exist():
             assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
-def test_first_program_and_its_commands(tmp_path):
+def test_first_program_and_its_commands(interpreter, tmp_path):
     """The first program runs; the commands shown under it print what is shown, but for numbers."""
-    run_python(blocks("python")[0], tmp_path)
+    run_python(interpreter, blocks("python")[0], tmp_path)
     assert (tmp_path / "runs" / "first" / "run.json").exists()
     hotloop = Path(sysconfig.get_path("scripts")) / "hotloop"
     shown = blocks("console")
@@ -82,9 +76,9 @@ def test_first_program_and_its_commands(tmp_path):
 
 
 @pytest.mark.parametrize("number", range(1, len(blocks("python"))))
-def test_further_programs(number, tmp_path):
+def test_further_programs(number, interpreter, tmp_path):
     """Each later program runs by itself, warnings being errors."""
-    run_python(blocks("python")[number], tmp_path)
+    run_python(interpreter, blocks("python")[number], tmp_path)
 
 
 def test_links_lead_somewhere():

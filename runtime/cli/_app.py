@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from runtime.cli._checkpoint_commands import consolidate
 from runtime.cli._exit import INTERRUPTED, OK, discard_output
 from runtime.cli._local_commands import demo, doctor
 from runtime.cli._request_commands import save, stop
@@ -79,5 +80,5 @@ def _hotloop(
         typer.echo(context.get_help())
 
 
-for _command in (demo, status, tail, stop, save, export, report, sync, sinks, doctor):
+for _command in (demo, status, tail, stop, save, export, report, sync, sinks, doctor, consolidate):
     app.command()(_command)

@@ -112,6 +112,12 @@ def _alert(data: Data) -> str:
     return f"[{level}] " + ": ".join(printable(word) for word in words if word)
 
 
+def _stall(data: Data) -> str:
+    """What was found, without the stacks."""
+    seconds = number(data, "seconds") or 0.0
+    return f"{printable(text(data, 'text') or '?')} (for {seconds:.1f} s)"
+
+
 def _console_line(data: Data) -> str:
     mark = "! " if text(data, "stream") == "stderr" else "| "
     return mark + printable((text(data, "text") or "").rstrip("\n"))
@@ -125,6 +131,7 @@ _PAYLOADS: Final[dict[str, Callable[[Data], str]]] = {
     "gap": _gap,
     "message_logged": _message,
     "alert_raised": _alert,
+    "stall_detected": _stall,
     "console_line_logged": _console_line,
 }
 _COLOURS: Final = {
@@ -134,6 +141,9 @@ _COLOURS: Final = {
     "request_refused": "yellow",
     "gap": "red",
     "alert_raised": "red",
+    "stall_detected": "red",
+    "stall_ended": "green",
+    "straggler_detected": "red",
     "subscriber_failed": "red",
     "evaluated": "blue",
 }

@@ -38,6 +38,25 @@ class Lost:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stall:
+    """What the watchdog said when the run came to stand still.
+
+    Attributes:
+        time: When it was reported, in Unix seconds.
+        seconds: How long the last safe point was ago then.
+        ranks: Where to look.
+    """
+
+    time: float
+    step: int | None
+    kind: str
+    phase: str
+    seconds: float
+    ranks: list[int]
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttemptStatus:
     """One process's turn at the run.
 
@@ -70,6 +89,7 @@ class Contents:
         lost: What is missing, by reason.
         stops: Who stopped an attempt and why, by attempt.
         ranks: Ranks that wrote.
+        stall: The last one that was reported and is not over.
     """
 
     kept: Counter[str] = field(default_factory=Counter[str])
@@ -81,6 +101,7 @@ class Contents:
     lost: dict[str, Lost] = field(default_factory=dict[str, Lost])
     stops: dict[int, str] = field(default_factory=dict[int, str])
     ranks: set[int] = field(default_factory=set[int])
+    stall: Stall | None = None
 
     def add(self, row: Row) -> None:
         """Takes one event into account."""
@@ -97,6 +118,7 @@ class Contents:
             self.last_step = max(step, self.last_step or 0)
         if kind == "gap":
             self._note_gap(row)
+        self._note_stall(row, kind, step)
         self._note_metrics(row, step)
 
     def _note_stop(self, row: Row) -> None:
@@ -104,6 +126,23 @@ class Contents:
         if text(request, "type") == "stop":
             words = (text(row.data, "by"), text(row.data, "reason"))
             self.stops[row.attempt] = ": ".join(word for word in words if word)
+
+    def _note_stall(self, row: Row, kind: str, step: int | None) -> None:
+        if kind in {"stall_ended", "run_started", "run_ended"}:
+            self.stall = None
+        elif kind == "stall_detected":
+            ranks = row.data.get("ranks")
+            self.stall = Stall(
+                time=number(row.data, "time") or 0.0,
+                step=step,
+                kind=text(row.data, "kind") or "?",
+                phase=text(row.data, "phase") or "?",
+                seconds=number(row.data, "seconds") or 0.0,
+                ranks=[each for each in ranks if type(each) is int]
+                if isinstance(ranks, list)
+                else [],
+                text=text(row.data, "text") or "?",
+            )
 
     def _note_gap(self, row: Row) -> None:
         lost = self.lost.setdefault(text(row.data, "reason") or "?", Lost())
@@ -134,6 +173,7 @@ class Status:
     attempts: list[AttemptStatus]
     ranks: list[int]
     last_step: int | None
+    stall: Stall | None
     latest: dict[str, Latest]
     events: dict[str, int]
     superseded: int
@@ -165,6 +205,7 @@ def read_status(run_dir: Path) -> Status:
         attempts=[_attempt(each, attempts[-1], state, info, contents) for each in attempts],
         ranks=sorted(contents.ranks),
         last_step=contents.last_step,
+        stall=contents.stall if state == "running" else None,
         latest={
             name: Latest(value=value, step=step, time=when)
             for name, (when, step, value) in contents.newest.items()

@@ -54,6 +54,11 @@ def _head(status: Status) -> Table:
     if status.id is None:
         grid.add_row("identity", Text("run.json is missing or unreadable", style="red"))
     grid.add_row("last step", "none yet" if status.last_step is None else str(status.last_step))
+    if status.stall is not None:
+        stall = status.stall
+        since = duration(time.time() - stall.time + stall.seconds)
+        words = f"for {since}, in phase {stall.phase}: {stall.text}"
+        grid.add_row("stands still", Text(printable(words), style="bold red"))
     grid.add_row("journal", _journal_size(status))
     damage = Text(f"{status.damaged_lines} damaged lines skipped", style="red")
     grid.add_row("damage", damage if status.damaged_lines else "none")

@@ -3,7 +3,7 @@
 ```
 prepare      the text (_data), the model (_model), a checkpoint to go on from (_train)
 train        _trainer: a `runtime.Trainer` and the demo's callbacks
-  beside it  _subscribers watch and decide, _display draws
+  beside it  _subscribers watch and decide, a console draws
 afterwards   write the report, print the summary (_summary)
 ```
 

@@ -61,11 +61,6 @@ class Recipe(BaseModel):
             context=self.context, layers=self.layers, heads=self.heads, width=self.width
         )
 
-    @property
-    def bytes_per_step(self) -> int:
-        """Bytes, which are tokens, that one step learns from."""
-        return self.batch_size * self.context
-
 
 FULL: Final = Recipe()
 """About 800,000 parameters and 1.2 million bytes read: some minutes on one core."""

@@ -15,7 +15,7 @@ from rich.text import Text
 from bus import DecisionApplied, JournalReader, Outcome
 from runtime import Run, Trainer
 from runtime._checkpoint_files import find_checkpoints
-from runtime.demo._progress import duration
+from runtime._console_words import duration
 from runtime.demo._trainer import evaluations
 
 CHECKPOINTS: Final = "checkpoints"

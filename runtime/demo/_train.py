@@ -13,13 +13,14 @@ from bus import TextLogged, find_run
 from runtime import TRAINER_STATE_NAME, Run, TrainerState, TrainingArguments
 from runtime._checkpoint_files import checkpoint_step
 from runtime._checkpoint_load import last_good_checkpoint
-from runtime.demo._display import ProgressDisplay
 from runtime.demo._errors import DeviceUnusableError, NothingToResumeError
 from runtime.demo._options import DemoOptions, Recipe
 from runtime.demo._subscribers import attach_subscribers
 from runtime.demo._summary import CHECKPOINTS, DemoSummary, print_summary, summarize
 from runtime.demo._trainer import Crash, evaluations, make_model, make_trainer, sample
 from runtime.report import write_report
+
+_SECONDS_BETWEEN_LINES: Final = 5.0
 
 _FINAL_SAMPLE: Final = 4
 """How many times as long as the samples on the way the last one is."""
@@ -49,7 +50,6 @@ def run_demo(options: DemoOptions, *, console: Console | None = None) -> DemoSum
     parameters = sum(each.numel() for each in model.parameters())
     with (
         _threads(recipe.threads),
-        ProgressDisplay(console, recipe, enabled=options.progress) as display,
         Run(
             name=options.name,
             dir=options.dir,
@@ -58,7 +58,8 @@ def run_demo(options: DemoOptions, *, console: Console | None = None) -> DemoSum
             from_step=start.step,
         ) as run,
     ):
-        display.follow(run)
+        if options.progress:
+            run.console(interval=_SECONDS_BETWEEN_LINES, file=console.file)
         run.define_metric("loss", unit="nats per byte", goal="minimize")
         with make_trainer(
             recipe,
@@ -67,7 +68,7 @@ def run_demo(options: DemoOptions, *, console: Console | None = None) -> DemoSum
             _write_recipe(recipe, run),
             use_cpu=torch.device(options.device).type == "cpu",
             resumed=start.checkpoint is not None,
-            crash=_crash(options.crash_at, display),
+            crash=_crash(options.crash_at, run, console),
         ) as trainer:
             attach_subscribers(run, patience=recipe.patience, evaluations=start.evaluations)
             trainer.train(resume_from_checkpoint=start.checkpoint)
@@ -92,10 +93,10 @@ def _threads(count: int) -> Generator[None]:
         torch.set_num_threads(before)
 
 
-def _crash(before: int | None, display: ProgressDisplay) -> Crash | None:
+def _crash(before: int | None, run: Run, console: Console) -> Crash | None:
     def farewell(step: int) -> None:
-        display.close()
-        display.console.print(f"killed before step {step}, as asked; go on with --resume")
+        run.end_console()
+        console.print(f"killed before step {step}, as asked; go on with --resume")
 
     return None if before is None else Crash(before, farewell)
 

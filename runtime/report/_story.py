@@ -87,6 +87,8 @@ class Story:
             "gap": self._take_gap,
             "alert_raised": self._take_alert,
             "subscriber_failed": self._take_failure,
+            "stall_detected": self._take_stall,
+            "stall_ended": self._take_recovery,
             "message_logged": self._take_message,
             "text_logged": self._take_text,
             "console_line_logged": self._take_console_line,
@@ -167,6 +169,22 @@ class Story:
         title, text = f"subscriber {name} failed", f"{text_of(row.data, 'error')} ({end})"
         self.alerts.append(self._note(row, time, title, text))
         self._mark(row, time, "alert", title, text)
+
+    def _take_stall(self, row: Row, time: float) -> None:
+        """The stacks; the alert beside it says the rest, and is the mark."""
+        found = row.data.get("stacks")
+        for each in found if isinstance(found, list) else ():
+            if isinstance(each, dict):
+                ranks = each.get("ranks")
+                shown_ranks = ", ".join(map(shown, ranks)) if isinstance(ranks, list) else "?"
+                key = f"stacks of rank {shown_ranks}"
+                self.texts.append(self._note(row, time, key, text_of(each, "stacks")))
+
+    def _take_recovery(self, row: Row, time: float) -> None:
+        seconds = seconds_of(row.data, "seconds") or 0.0
+        title = f"training goes on after {seconds:.1f} s"
+        self.alerts.append(self._note(row, time, title, ""))
+        self._mark(row, time, "alert", title, "")
 
     def _take_message(self, row: Row, time: float) -> None:
         self.messages.append(self._note(row, time, "", text_of(row.data, "text")))

@@ -42,10 +42,11 @@ from bus import (
     sink_context,
     sync_run,
 )
+from tests.interpreter import shared_interpreter
 from tests.waiting import eventually
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 ATTEMPTS: Final = 3
+BACKLOG: Final = 2000
 Victim = Literal["trainer", "delivery"]
 
 
@@ -138,14 +139,12 @@ def steps_of(run_dir: Path, *, superseded: bool = False) -> list[int]:
 
 def _attempt(trainer: Trainer, victim: Victim, to: Destination, dice: random.Random) -> bool:
     """Train until the kill; tell whether a batch was under way then."""
-    command = [sys.executable, __file__, orjson.dumps(asdict(trainer)).decode()]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(  # noqa: S603 - this very file
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+    program = [__file__, orjson.dumps(asdict(trainer)).decode()]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with shared_interpreter().start(program, **pipes) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        assert process.stdout.readline() == b"delivering\n", "the trainer did not come that far"
+        assert process.stdout.readline() == "delivering\n", "the trainer did not come that far"
         time.sleep(dice.uniform(0.0, to.moment))  # the random moment
         if victim == "trainer":
             process.kill()
@@ -260,10 +259,13 @@ def main() -> None:
 
 
 def _train(bus: Bus, step: int, over: threading.Event, delivers: Callable[[], bool]) -> None:
-    """Publish 2,000 metrics a second, and say when somebody has begun to deliver."""
-    said = False
+    """Publish 2,000 metrics a second, and say when somebody has begun to deliver.
+
+    Who begins late, on a busy machine, finds `BACKLOG` of them and no more.
+    """
+    said, enough = False, step + BACKLOG
     while not over.is_set():
-        for _ in range(10):
+        for _ in range(10 if said or step < enough else 0):
             step += 1
             bus.publish(MetricsLogged(step=step, metrics={"n": float(step)}))
         if not said and delivers():

@@ -19,8 +19,7 @@ import pytest
 
 from bus import RunInfo
 from sinks.testing import Exchange, Received, Reply, ScriptedServer, serve, status
-from tests.bus.live.conftest import Ended, Interpreter
-from tests.bus.live.conftest import interpreter as interpreter  # noqa: PLC0414 - a fixture
+from tests.interpreter import Ended, Interpreter
 from tests.waiting import HANG
 
 pytestmark = pytest.mark.slow
@@ -30,6 +29,7 @@ BUDGET = 1.0
 
 OPEN = """
 import os, sys, time, runtime
+sys.path.append({site!r})
 from pathlib import Path
 from tests.sinks.post_sink import PostSink
 from tests.sinks.post_twice import Refused, Silent
@@ -197,13 +197,14 @@ Runs = Callable[..., Over]
 
 
 @pytest.fixture
-def run(interpreter: Interpreter, servers: Servers, tmp_path: Path) -> Runs:
+def run(interpreter: Interpreter, servers: Servers, offered: Path, tmp_path: Path) -> Runs:
     """Runs a script to its end; `interrupts` says when SIGINT comes, seen from outside."""
 
     def script(
         body: str, deliver: str = "thread", interrupts: Callable[[], bool] | None = None
     ) -> Over:
         opening = OPEN.format(
+            site=str(offered),
             count=COUNT,
             budget=BUDGET,
             deliver=deliver,
@@ -221,7 +222,8 @@ def run(interpreter: Interpreter, servers: Servers, tmp_path: Path) -> Runs:
                 os.kill(int((tmp_path / "leaving").read_text().split()[1]), 2)
 
             threading.Thread(target=interrupt, daemon=True).start()
-        ended = interpreter.run(tmp_path, f"{opening}\nfrom bus import MessageLogged\n{body}", 30.0)
+        code = f"{opening}\nfrom bus import MessageLogged\n{body}"
+        ended = interpreter.run_script(tmp_path, code, 30.0, whole=True)
         gone = time.monotonic()
         assert (tmp_path / "leaving").exists(), ended.err
         left, _, *children = (tmp_path / "leaving").read_text().split()
@@ -248,7 +250,7 @@ def sync(commands: list[str], offered: Path, urls: Mapping[str, str]) -> list[in
                 [sys.executable, "-m", "runtime.cli", *arguments], env=environment, cwd=offered
             )
         )
-    return [each.wait(30) for each in started]
+    return [each.wait(4 * HANG) for each in started]
 
 
 HALFWAY = """

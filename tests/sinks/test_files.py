@@ -41,7 +41,7 @@ from tests.sinks.local_sinks import (
     tensorboard_python,
     write_run,
 )
-from tests.waiting import eventually
+from tests.waiting import HANG, eventually
 
 SINKS = ("csv", "jsonl", "tensorboard")
 
@@ -311,10 +311,10 @@ class TestCrashes:
         wider = [MetricsLogged(time=NOON, step=n, metrics={"n": n, f"m{n}": n}) for n in (310, 355)]
         run_dir = write_run(tmp_path, [*metrics(range(300)), *wider, *metrics(range(400, 700))])
         dead = start_child("sync_child.py", run_dir, name, batch, where)
-        dead.communicate(timeout=30)
+        dead.communicate(timeout=4 * HANG)
         assert dead.returncode == -signal.SIGKILL
         again = start_child("sync_child.py", run_dir, name)
-        again.communicate(timeout=30)
+        again.communicate(timeout=4 * HANG)
         assert again.returncode == 0
 
         assert steps_in(run_dir)[name] == [*range(300), 310, 355, *range(400, 700)]

@@ -265,7 +265,7 @@ async def test_many_at_once(sink, server):
     answers = {}
 
     async def ask(number):
-        answers[number] = (await sink.http.post(server.url, json=number)).json()
+        answers[number] = (await sink.http.post(server.url, json=number, timeout=HANG)).json()
 
     async with anyio.create_task_group() as group:
         for number in range(50):

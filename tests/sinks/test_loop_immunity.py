@@ -32,8 +32,7 @@ from bus import (
 from bus._collector import count_waiting, names_of
 from bus._feed import Feed, FeedReader
 from tests.bus.journal.test_disks import namespace as namespace  # noqa: PLC0414 - a fixture
-from tests.bus.live.conftest import Ended, Interpreter
-from tests.bus.live.conftest import interpreter as interpreter  # noqa: PLC0414 - a fixture
+from tests.interpreter import Ended, Interpreter
 from tests.sinks.post_sink import PostSink
 from tests.waiting import HANG
 
@@ -157,10 +156,13 @@ def strike():
         except OSError:
             pass
     if fault == "read-only":
+        assert run.flush()  # so that the journal is open, however busy the machine
         # The file system itself cannot become so while the journal is open: no new file can be
         # made through the mount on top of it, and the limit refuses what is open already.
         assert os.system(f"mount --bind {{folder}} {{folder}}") == 0
-        assert os.system(f"mount -o remount,bind,ro {{folder}}") == 0
+        # Refused as long as a file that was made through it meanwhile is being written.
+        wait_for(lambda: os.system(f"mount -o remount,bind,ro {{folder}}") == 0)
+        assert os.statvfs(folder).f_flag & os.ST_RDONLY
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if fault == "fork":
         assert sum(len(batch) for batch in fork()) == 40
@@ -248,7 +250,7 @@ def strike(interpreter: Interpreter, server: Server, tmp_path: Path) -> Strike:
             "broken": str(server.fault),
         }
         code = SCRIPT.format(given=json.dumps(given), budget=BUDGET, count=COUNT)
-        ended = interpreter.run(tmp_path, code, 40.0)
+        ended = interpreter.run_script(tmp_path, code, 40.0)
         found = json.loads(ended.out.splitlines()[-1]) if ended.code == 0 else {}
         return Cell(ended, found, tmp_path / "run")
 

@@ -34,8 +34,8 @@ from bus import (
     sync_run,
 )
 from bus._lines import pack
+from sinks._scalars import rewritten
 from sinks._tensorboard_images import read_picture
-from sinks._tensorboard_values import rewritten
 from sinks._tfevents import crc32c, crc32c_here
 from sinks.tensorboard import TensorBoardSink
 from tests.sinks.local_sinks import (

@@ -59,6 +59,7 @@ def train(run: Run) -> None:
 
     run.decider(Evaluated)(EarlyStopping(metric="loss").decider())
     run.publish(GradientSpike(step=3, norm=8.1, layer="h.3"))
+    run.console("lines", total=10, metrics=["loss"]).close()
     decision = run.safe_point(3)
     assert_type(decision, Decision)
     assert_type(decision.of(Shrink), tuple[Shrink, ...])

@@ -16,6 +16,7 @@ def environment(server: StandIn) -> dict[str, str]:
         "COMET_API_KEY": KEY,
         "COMET_URL_OVERRIDE": f"{server.url}/clientlib/",
         "COMET_PROJECT_NAME": "tests",
+        "COMET_AUTO_LOG_CO2": "0",  # it would start codecarbon, which is there for other tests
     }
 
 

@@ -58,6 +58,13 @@ def neptune(library: str) -> Mapping[str, Any]:
     return {"sinks": [importlib.import_module("sinks.neptune").NeptuneSink(**told)]}
 
 
+def begin_swanlab(library: str) -> Mapping[str, Any]:
+    """The run that upstream's callback asks for, where SwanLab 0.10 raises if there is none."""
+    if library == "transformers":
+        importlib.import_module("swanlab").init(experiment_name="same", project="demo")
+    return {}
+
+
 def flush_azure(_trainer: Any) -> None:
     """Send what upstream's callback leaves queued in its client, which ours does not import."""
     if (core := sys.modules.get("azureml.core.run")) is not None:
@@ -71,6 +78,15 @@ SERVICES = {
         "comet", "sinks.comet:CometSink", after=lambda each: each.predict(make_dataset("map", 8))
     ),
     "dagshub": Service("dagshub", "sinks.dagshub:DagsHubSink"),
+    "dvclive": Service(
+        "dvclive",
+        "sinks.dvclive:DvcliveSink",
+        arguments={
+            "project": "demo",
+            "report_to": ["codecarbon", "dvclive", "kubeflow", "swanlab", "trackio"],
+        },
+        reporting=begin_swanlab,
+    ),
     "neptune": Service(
         "neptune",
         "sinks.neptune:NeptuneSink",

@@ -160,7 +160,7 @@ def test_upstreams_callback_and_ours(tmp_path):
     assert {key: our[key] for key in same} == {key: their[key] for key in same}
     assert our.keys() - their.keys() == {
         *("asynchronous_checkpoints", "raise_from_callbacks", "model/num_parameters", "hub_token"),
-        *("grace_seconds", "requeue"),
+        *("grace_seconds", "requeue", "watchdog_seconds"),
     }
 
 

@@ -192,7 +192,10 @@ def test_only_sinks_can_be_registered(registry):
 
 @pytest.mark.slow
 def test_installed_packages_offer_sinks(tmp_path: Path):
-    """By entry point; one whose extra is missing says what to install, and is not imported."""
+    """By entry point; one whose extra is missing says what to install, and is not imported.
+
+    Where the extra is for some Pythons only, it says that too, since pip would do nothing.
+    """
     package = tmp_path / "offering"
     package.mkdir()
     (package / "__init__.py").write_text("raise SystemExit('imported although it is missing')\n")
@@ -215,13 +218,15 @@ def test_installed_packages_offer_sinks(tmp_path: Path):
     (metadata / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: offering\nVersion: 1.0\nProvides-Extra: heavy\n"
         "Requires-Dist: surely-not-installed>=1; extra == 'heavy'\n"
+        "Requires-Dist: nor-this; (python_version < '3.0') and extra == 'old'\n"
     )
     (metadata / "entry_points.txt").write_text(
         "[hotloop.sinks]\noffered = offered:Offered\nheavy = offering:Heavy [heavy]\n"
+        "old = offering:Old [old]\n"
     )
     script = """
 from bus import SINKS
-for name in ("offered", "heavy"):
+for name in ("offered", "heavy", "old"):
     info = SINKS.look(name)
     print(info.name, info.readiness, info.why or info.summary)
 print([type(s).__name__ for s in SINKS.make(["offered"])[0]])
@@ -237,5 +242,6 @@ print([type(s).__name__ for s in SINKS.make(["offered"])[0]])
     assert done.stdout.splitlines() == [
         "offered ready Offered by a package.",
         "heavy missing pip install 'offering[heavy]'",
+        "old missing pip install 'offering[old]', under Python < 3.0",
         "['Offered']",
     ]

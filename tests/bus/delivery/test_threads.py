@@ -93,9 +93,12 @@ def test_one_that_fails_changes_nothing_for_another(bus, context, tmp_path):
     assert (healthy.delivered, healthy.complete) == (100, True)
 
 
-def test_blocking_calls_run_elsewhere_one_at_a_time(bus, context, eventually):
-    """While one hangs, the loop goes on; closing abandons it and ends in time."""
-    release = threading.Event()
+def test_blocking_calls_run_elsewhere_one_at_a_time(bus, context, eventually, caplog):
+    """While one hangs, the loop goes on; closing abandons it and ends in time.
+
+    What the sink holds is let go of when the call has returned after all.
+    """
+    release, released = threading.Event(), threading.Event()
     threads: set[str] = set()
 
     class Hanging(BlockingSink):
@@ -108,6 +111,9 @@ def test_blocking_calls_run_elsewhere_one_at_a_time(bus, context, eventually):
             release.wait(60)
             return state
 
+        def release_blocking(self) -> None:
+            released.set()
+
     sink = Hanging()
     bus.add_sink(sink, context)
     other = ScriptedSink()
@@ -117,8 +123,11 @@ def test_blocking_calls_run_elsewhere_one_at_a_time(bus, context, eventually):
     eventually(lambda: bus.statistics().sinks["hanging"].status == "backing off")
     started = time.monotonic()
     account = finish(bus, 2)
+    assert not released.is_set()
     release.set()
 
+    assert released.wait(HANG)
+    assert "could not be released" not in caplog.text
     assert time.monotonic() - started < HANG
     assert threads == {"hotloop-sink-hanging 10"}
     assert account.sinks[0].delivered == 0

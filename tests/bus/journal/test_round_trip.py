@@ -18,6 +18,7 @@ from bus import (
     Gap,
     MetricsLogged,
     ParametersLogged,
+    RankStacks,
     TextLogged,
     UnknownEvent,
     decode,
@@ -70,6 +71,10 @@ def values_of(  # noqa: PLR0911 - a list of cases
         return st.lists(values_of(arguments[0], positive=positive), max_size=5)
     if origin is tuple:
         return st.lists(values_of(arguments[0], positive=positive), max_size=5).map(tuple)
+    if annotation is RankStacks:
+        fields = RankStacks.model_fields.items()
+        parts = {name: values_of(each.annotation, positive=True) for name, each in fields}
+        return st.builds(RankStacks, **parts)
     simple = {
         int: st.integers(1, 2**70),
         float: st.floats(0, allow_infinity=False) if positive else numbers,
@@ -87,7 +92,7 @@ def events_of(draw: st.DrawFn, kind: type[Event]) -> Event:
     for name, field in kind.model_fields.items():
         if name in ("type", "time", "step"):
             continue
-        positive = name in ("counts", "epoch", "epochs")
+        positive = name in ("counts", "epoch", "epochs") or name.endswith("seconds")
         strategy = values_of(field.annotation, positive=positive)
         if name in ("run_id", "reason", "media_type") and "BeforeValidator" not in repr(field):
             strategy = strategy if field.annotation is not str else well_formed

@@ -1,22 +1,16 @@
-"""A bus with its journal, waiting with a deadline, and processes that end for real."""
+"""A bus with its journal, and scripts in processes of their own."""
 
-import os
-import select
-import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import pytest
 
 from bus import JOURNAL_FOLDER, Bus, BusOptions, Event, JournalReader, MetricsLogged
+from tests.interpreter import Ended, Interpreter
+from tests.waiting import HANG
 
-ROOT = Path(__file__).resolve().parents[3]
 AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 
@@ -97,115 +91,15 @@ def publish(bus: Bus) -> Callable[[int], None]:
     return numbers
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a process ended; negative codes are signals."""
-
-    code: int
-    out: str
-    err: str
-
-
-_SERVER = """
-import faulthandler, gc, os, signal, sys
-import torch, runtime
-runtime.Run
-gc.collect()
-gc.freeze()  # a child that looks through all of torch at its end would copy it first
-for line in sys.stdin:
-    script, out, err = line.rstrip("\\n").split("\\t")
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        break
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-else:
-    sys.exit()
-for number, path in ((1, out), (2, err)):
-    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-faulthandler.register(signal.SIGUSR2, chain=True)  # every thread's stack, then the end
-with open(script) as file:
-    source = file.read()
-exec(compile(source, script, "exec"))
-"""
-
-
-class Interpreter:
-    """A Python that has torch loaded already and forks once for each script.
-
-    The fork happens before any run exists. The child's main module is the script, and its end is
-    the interpreter's ordinary end, with everything that belongs to it.
-    """
-
-    def __init__(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
-        self._server = subprocess.Popen(  # noqa: S603 - our own interpreter and script
-            [sys.executable, "-c", _SERVER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            env=environment,
-        )
-
-    def run(self, folder: Path, code: str, seconds: float) -> Ended:
-        """Runs a script in which `FOLDER` is the folder; kills it when the time is over.
-
-        Then the failure shows where each of its threads stood.
-        """
-        script, out, err = (folder / name for name in ("script.py", "out.txt", "err.txt"))
-        script.write_text(f"FOLDER = {str(folder)!r}\n{code}", encoding="utf-8")
-        assert self._server.stdin is not None
-        self._server.stdin.write(f"{script}\t{out}\t{err}\n".encode())
-        self._server.stdin.flush()
-        child = self._answer(60.0)
-        assert child is not None, "the server did not start the script"
-        code_or_none = self._answer(seconds)
-        if code_or_none is None:
-            os.kill(child, signal.SIGUSR2)
-            if self._answer(10.0) is None:
-                os.kill(child, signal.SIGKILL)
-                self._answer(10.0)
-            pytest.fail(f"the process did not end within {seconds} s: {err.read_text()}")
-        return Ended(code_or_none, out.read_text(), err.read_text())
-
-    def close(self) -> None:
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.close()
-        self._server.wait(10)
-        self._server.stdout.close()
-
-    def _answer(self, seconds: float) -> int | None:
-        stdout = self._server.stdout
-        assert stdout is not None
-        line = b""
-        deadline = time.monotonic() + seconds
-        while not line.endswith(b"\n"):
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([stdout], [], [], left)[0]:
-                return None
-            line += os.read(stdout.fileno(), 1)
-        return int(line)
-
-
-@pytest.fixture(scope="session")
-def interpreter() -> Iterator[Interpreter]:
-    server = Interpreter()
-    yield server
-    server.close()
-
-
 class RunScript(Protocol):
-    def __call__(self, code: str, seconds: float = 20.0) -> Ended: ...
+    def __call__(self, code: str, seconds: float = HANG) -> Ended: ...
 
 
 @pytest.fixture
 def run_script(interpreter: Interpreter, tmp_path: Path) -> RunScript:
-    """Runs a script in a process of its own; its runs belong under `FOLDER`."""
+    """Runs a script in a process of its own, to the last; its runs belong under `FOLDER`."""
 
-    def run(code: str, seconds: float = 20.0) -> Ended:
-        return interpreter.run(tmp_path, code, seconds)
+    def run(code: str, seconds: float = HANG) -> Ended:
+        return interpreter.run_script(tmp_path, code, seconds, whole=True)
 
     return run

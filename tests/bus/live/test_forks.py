@@ -69,6 +69,27 @@ else:
     assert steps() == [1, 2]
 
 
+def test_a_child_forked_at_once_can_use_asyncio(run_script, steps):
+    """The loop's thread is not in the middle of loading what a child may need, too."""
+    process = run_script("""
+import os, sys
+import runtime
+from bus import MetricsLogged
+run = runtime.Run(name="r", dir=FOLDER)
+@run.on(MetricsLogged)
+async def watch(event: MetricsLogged) -> None: ...
+loaded = set(sys.modules)
+child = os.fork()
+if child == 0:
+    import anyio
+    anyio.run(anyio.sleep, 0)
+    os._exit(not set(sys.modules) <= loaded)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+""")
+    assert (process.code, process.err) == (0, "")
+    assert steps() == []
+
+
 def test_subscribing_in_a_child_is_refused(run_script, steps):
     """Nobody there would ever show it an event."""
     process = run_script("""

@@ -12,6 +12,7 @@ import pytest
 from bus import (
     AlertRaised,
     Bus,
+    Control,
     Evaluated,
     Event,
     EventStream,
@@ -20,6 +21,7 @@ from bus import (
     RunEnded,
     SubscriberFailed,
 )
+from bus._live import LiveLoop
 from bus.testing import JournalAsserter, Recorder
 from tests.waiting import HANG
 
@@ -383,7 +385,7 @@ class TestBlockers:
         assert where.startswith(f"{__file__}:")
         assert where.endswith(" in dozes")
 
-    def test_a_decider_that_blocks_is_named_too(self, bus, release):
+    def test_a_decider_that_blocks_is_named_too(self, bus, release, eventually):
         """Deciders share the loop, so they are watched like everybody."""
 
         @bus.decider(Evaluated, deadline=0.3)
@@ -391,7 +393,27 @@ class TestBlockers:
             release.wait()
 
         bus.publish(Evaluated(metrics={}))
-        assert "hasty" in bus.statistics().blockers
+        eventually(lambda: "hasty" in bus.statistics().blockers)
+
+    def test_nobody_is_named_for_time_that_the_machine_took(self, release, eventually):
+        """Only what passed while the watching thread itself was on time counts."""
+        live = LiveLoop(Control([].append), [].append)
+        held = Flag()
+
+        async def holds() -> None:
+            held.set()
+            release.wait()
+
+        live.start_task("holds", holds)
+        assert held.wait(HANG)
+        live.watch(0.0)
+        for _ in range(1000):
+            live.watch(0.0)  # as if each look came late
+        assert live.blockers == {}
+        eventually(lambda: live.watch(1.0) or live.blockers)
+        assert live.blockers["holds"].seconds > 0.1
+        release.set()
+        assert live.finish(time.monotonic() + HANG) == []
 
     def test_nobody_is_named_when_nobody_blocks(self, bus, publish, caplog):
         """Waiting is not blocking."""

@@ -171,6 +171,40 @@ def test_a_rank_that_fails(ranks):
         walk(ranks[0], 1)
 
 
+def test_the_words_outlive_the_store(store, ranks):
+    """Who has heard of a failure keeps its words; who has not knows none."""
+    assert ranks[1].fail("ValueError: no") == "rank 1: ValueError: no"
+    assert not ranks[1].has_heard(0)
+    ranks[0].extend()  # as the writer thread does, though the training thread sits in a collective
+    assert ranks[1].has_heard(0)
+    store.down = True
+
+    assert ranks[0].fail("the connection was closed") == "rank 1: ValueError: no"
+    assert ranks[2].fail("the connection was closed") is None
+
+
+def test_what_was_decided_before_the_first_failure(ranks):
+    """A rank that fails is told what was decided for ticks that nobody has come to."""
+    walk(ranks[0], 3)
+    ranks[1].propose(1, "leave")
+    ranks[1].extend()
+    ranks[0].fail("the connection was closed")
+    ranks[2].propose(1, "too late")
+
+    for rank in ranks:
+        assert [each.request for each in rank.take_ahead()] == ["leave"]
+        assert rank.take_ahead() == []
+
+
+def test_what_was_asked_where_nobody_answers(store, ranks):
+    """Without the store a rank that fails knows of what it has asked for itself."""
+    walk(ranks[0], 3)
+    store.down = True
+    ranks[0].propose(1, "leave")
+
+    assert [each.request for each in ranks[0].take_ahead()] == ["leave"]
+
+
 def test_telling(ranks):
     """What one rank says, the others hear; nothing said in time is an error."""
     heard = []
@@ -222,6 +256,8 @@ class Simulation:
                 leases.extend()
 
     def run(self) -> None:
+        self.asked.add((0, 0))  # so that there is one, however soon training is over
+        self.ranks[0].propose(0, 0)
         jobs = [
             [threading.Thread(target=job, args=(leases, self.chance())) for leases in self.ranks]
             for job in (self.train, self.ask)

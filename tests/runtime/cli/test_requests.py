@@ -5,11 +5,11 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 
 import pytest
 
 from bus import DecisionApplied, JournalReader, RunInfo
+from tests.waiting import HANG
 
 TRAINING = """
 import sys, time
@@ -29,15 +29,14 @@ with Run("gpt", dir="runs") as run:
 
 
 @pytest.fixture
-def training(tmp_path, environment, monkeypatch):
+def training(interpreter, tmp_path, environment, monkeypatch):
     """A loop in a process of its own, in runs/gpt; killed at the end if it still runs."""
     monkeypatch.chdir(tmp_path)
-    command = [sys.executable, "-c", TRAINING]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - a program of the test
+    program = {"env": environment, "cwd": tmp_path, "stdout": subprocess.PIPE}
+    with interpreter.start(["-c", TRAINING], **program) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         yield process
-        process.kill()
 
 
 def decisions(run_dir) -> list[tuple[object, str, str]]:
@@ -53,7 +52,7 @@ def test_a_training_saves_and_stops(tmp_path, training, start):
         stdout, stderr = command.communicate(timeout=60)
         assert (command.returncode, stderr) == (0, "")
         assert f"has taken the request: {arguments[0]}" in stdout
-    assert training.wait(30) == 0
+    assert training.wait(4 * HANG) == 0
     me, run_dir = f"{getpass.getuser()}@{socket.gethostname()}", tmp_path / "runs" / "gpt"
     assert decisions(run_dir) == [("save", me, ""), ("stop", me, "dinner")]
     last = RunInfo.load(run_dir).attempts[-1]
@@ -72,7 +71,7 @@ def test_a_process_that_does_not_look(tmp_path, training, invoke):
     file = tmp_path / result.stderr.strip().rpartition("rm ")[2]
     assert file.is_file()
     training.send_signal(signal.SIGCONT)
-    assert training.wait(30) == 0  # it still was a request
+    assert training.wait(4 * HANG) == 0  # it still was a request
     assert not file.exists()
 
 

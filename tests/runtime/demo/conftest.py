@@ -1,8 +1,6 @@
 """Demos in this process and in processes of their own."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from io import StringIO
@@ -13,6 +11,8 @@ import torch
 from rich.console import Console
 
 from runtime.demo import DemoOptions, DemoSummary, run_demo
+from tests.interpreter import Ended, Interpreter
+from tests.waiting import HANG
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -46,8 +46,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, _one_thread: None) -> Dem
 
 @pytest.fixture
 def command(tmp_path: Path) -> list[str]:
-    """The quick demo as a command line."""
-    return [sys.executable, "-m", "runtime.demo", "--quick", "--dir", str(tmp_path)]
+    """The quick demo as Python's arguments."""
+    return ["-m", "runtime.demo", "--quick", "--dir", str(tmp_path)]
 
 
 @pytest.fixture
@@ -66,19 +66,12 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def run_command(
-    command: list[str], environment: dict[str, str], tmp_path: Path
-) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    interpreter: Interpreter, command: list[str], environment: dict[str, str], tmp_path: Path
+) -> Callable[..., Ended]:
     """Runs the quick demo in a process of its own, without a terminal."""
 
-    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(  # noqa: S603 - our own command
-            [*command, *arguments],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=110,
-            check=False,
-        )
+    def run(*arguments: str) -> Ended:
+        words = [*command, *arguments]
+        return interpreter.run(words, env=environment, cwd=tmp_path, timeout=4 * HANG)
 
     return run

@@ -110,8 +110,8 @@ class TestAfterAKill:
     def test_the_rest_is_as_if_nothing_had_happened(self, finished, demo, run_command):
         """Killed with SIGKILL and resumed: the same weights, optimizer and losses, to the bit."""
         killed = run_command("--crash-at", "38", "--name", "broken")
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
-        assert "go on with --resume" in killed.stdout
+        assert killed.code == -signal.SIGKILL, killed.err
+        assert "go on with --resume" in killed.out
         resumed = demo(name="broken", resume=True)
 
         broken, whole = (loaded(each.checkpoints[-1]) for each in (resumed, finished))
@@ -134,13 +134,13 @@ class TestAfterAKill:
     def test_early_stopping_remembers(self, demo, run_command):
         """Evaluations before the kill count, so both stop at the same step."""
         options = ("--learning-rate", "1e-12", "--steps", "1000")
-        assert run_command("--crash-at", "50", *options).returncode == -signal.SIGKILL
+        assert run_command("--crash-at", "50", *options).code == -signal.SIGKILL
         summary = demo(resume=True)
         assert (summary.outcome, summary.steps, summary.attempts) == ("stopped", 60, 2)
 
     def test_killed_before_the_first_step(self, demo, run_command):
         """There is a checkpoint already."""
-        assert run_command("--crash-at", "1").returncode == -signal.SIGKILL
+        assert run_command("--crash-at", "1").code == -signal.SIGKILL
         summary = demo(resume=True)
         assert (summary.outcome, summary.attempts, summary.steps) == ("finished", 2, 60)
 

@@ -1,12 +1,15 @@
 """Starts one program as several ranks, as a launcher does."""
 
+import contextlib
 import os
 import socket
 import subprocess
-import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.interpreter import shared_interpreter
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -39,27 +42,32 @@ def environments(size: int) -> list[dict[str, str]]:
 
 def launch(program: str, *arguments: object, size: int, timeout: float) -> list[Ended]:
     """Run a program as `size` ranks until all have ended, or for so many seconds at most."""
-    ranks = [
-        subprocess.Popen(  # noqa: S603 - a program of ours
-            [sys.executable, program, *map(str, arguments)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for environment in environments(size)
-    ]
     deadline = time.monotonic() + timeout
-    ended: list[Ended] = []
-    for rank, process in enumerate(ranks):
-        code: int | None
-        try:
-            out, err = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
-            code = process.returncode
-        except subprocess.TimeoutExpired:
-            for each in ranks:
-                each.kill()
-            out, err = process.communicate()
-            code = None
-        ended.append(Ended(rank, code, out, err[-4000:]))
-    return ended
+    with contextlib.ExitStack() as stack:
+        said = [
+            [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in ("out", "err")]
+            for _ in range(size)
+        ]
+        ranks = [
+            stack.enter_context(
+                shared_interpreter().start(
+                    [program, *arguments], env=environment, stdout=out.fileno(), stderr=err.fileno()
+                )
+            )
+            for environment, (out, err) in zip(environments(size), said, strict=True)
+        ]
+        codes: list[int | None] = []
+        for process in ranks:
+            try:
+                codes.append(process.wait(max(0.1, deadline - time.monotonic())))
+            except subprocess.TimeoutExpired:
+                codes.append(None)
+                for each in ranks:
+                    each.kill()
+        for out, err in said:
+            out.seek(0)
+            err.seek(0)
+        return [
+            Ended(rank, code, out.read(), err.read()[-4000:])
+            for rank, (code, (out, err)) in enumerate(zip(codes, said, strict=True))
+        ]

@@ -77,6 +77,24 @@ def one_run() -> Seen:
     return {"name": run.name, "id": run.id, "dir": str(run.dir), "attempt": run.attempt}
 
 
+def own_disks() -> Seen:
+    """Rank 0 on one machine, the others on another: the same path is another folder there."""
+    rank = int(os.environ["RANK"])
+    machine = FOLDER / ("far" if rank else "near")
+    machine.mkdir(exist_ok=True)
+    os.chdir(machine)
+    local, os.environ["LOCAL_RANK"] = os.environ["LOCAL_RANK"], str(max(0, rank - 1))
+    here = Path("/proc/self/cwd")
+    sinks = [Lines(path=here / "lines"), AllLines(path=here / "all_lines")]
+    for n in range(2):
+        with Run("own", dir=here / "runs", sinks=sinks, resume="auto") as run:
+            run.log({"n": run.rank * 100 + n}, step=n)
+            assert run.flush()
+            meet()
+    os.environ["LOCAL_RANK"] = local
+    return {"id": run.id, "attempt": run.attempt}
+
+
 def again() -> Seen:
     """The next attempt at the same run."""
     with Run("one", dir=FOLDER / "runs", resume="auto", from_step=3) as run:
@@ -88,6 +106,7 @@ def subscribers() -> Seen:
     """Those of rank 0, and those that want to run everywhere."""
     seen: list[str] = []
     with Run("subscribers", dir=FOLDER / "runs") as run:
+        console = run.console("lines")
 
         @run.on(MetricsLogged)
         async def first(event: MetricsLogged) -> None:
@@ -99,7 +118,7 @@ def subscribers() -> Seen:
                 seen.append(f"each {event.metrics['n']:g}")  # noqa: PERF401 - as people write it
 
         run.log({"n": float(run.rank)}, step=0)
-    return {"seen": sorted(seen)}
+    return {"seen": sorted(seen), "console": console.looks}
 
 
 def from_a_subscriber() -> Seen:
@@ -142,6 +161,21 @@ def deciders() -> Seen:
     return {"last": last, "asked": asked}
 
 
+def guarded() -> Seen:
+    """The loss of rank 1 alone is not finite."""
+    last = 0
+    with Run("guarded", dir=FOLDER / "runs") as run:
+        guard = run.guard(every=2)
+        for step in range(100_000):
+            spoilt = run.rank == 1 and step == 7
+            guard.check(torch.tensor(float("nan") if spoilt else 1.0), step=step)
+            last = step
+            meet()
+            if run.safe_point(step).stop:
+                break
+    return {"last": last, "stopped": last < 99_999}
+
+
 def refused_at_the_end() -> Seen:
     """What is asked beyond the last safe point takes effect nowhere, and says so."""
     with Run("refused", dir=FOLDER / "runs") as run:
@@ -182,10 +216,12 @@ def one_leaves() -> Seen:
 
 SCENARIOS = (
     one_run,
+    own_disks,
     again,
     subscribers,
     from_a_subscriber,
     deciders,
+    guarded,
     refused_at_the_end,
     one_fails,
     one_leaves,

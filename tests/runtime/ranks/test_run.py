@@ -2,11 +2,20 @@
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bus import JournalReader, RanksError, RunEnded, RunInfo, RunStarted
+from bus import (
+    AlertRaised,
+    AnomalyDetected,
+    JournalReader,
+    RanksError,
+    RunEnded,
+    RunInfo,
+    RunStarted,
+)
 from bus.testing import JournalAsserter
 from runtime._identity import identify
 from runtime._ranks import Ranks, meet
@@ -74,6 +83,26 @@ class TestJob:
             f"{rank} {rank * 100 + step:.1f}" for rank in range(SIZE) for step in range(5)
         )
 
+    def test_own_disks(self, job):
+        """A machine whose disk rank 0 does not see keeps and delivers its ranks' part of a run."""
+        folder, seen = job
+        own = [rank["own_disks"] for rank in seen]
+        assert own == [{"id": own[0]["id"], "attempt": 2}] * SIZE
+
+        for machine, ranks in (("near", [0]), ("far", [1, 2])):
+            run = folder / machine / "runs" / "own"
+            info = RunInfo.load(run)
+            assert info.id == own[0]["id"]
+            assert [each.outcome for each in info.attempts] == ["finished", "finished"]
+            started = JournalReader(run).records(types=(RunStarted,))
+            assert [each.rank for each in started] == ranks * 2
+            delivered = (folder / machine / "all_lines").read_text().splitlines()
+            assert sorted(delivered) == sorted(
+                f"{rank} {rank * 100 + n:.1f}" for rank in ranks for n in range(2)
+            )
+        assert (folder / "near" / "lines").exists()
+        assert not (folder / "far" / "lines").exists()
+
     def test_subscribers(self, job):
         """They run on rank 0, and everywhere with `ranks="all"`."""
         _, seen = job
@@ -83,6 +112,12 @@ class TestJob:
             ["each 1"],
             ["each 2"],
         ]
+
+    def test_rank_0_shows(self, job):
+        """A console asked for by every rank is there once."""
+        _, seen = job
+
+        assert [rank["subscribers"]["console"] for rank in seen] == ["lines", None, None]
 
     def test_a_subscriber_stops_all(self, job):
         """What rank 0's subscriber asks for, all ranks do at the same step."""
@@ -98,6 +133,19 @@ class TestJob:
 
         assert [rank["deciders"]["last"] for rank in seen] == [6] * SIZE
         assert [rank["deciders"]["asked"] for rank in seen] == [[*range(7)], [], []]
+
+    def test_guarded(self, job):
+        """What one rank's guard finds stops all at one step, and rank 0 raises the one alert."""
+        folder, seen = job
+
+        assert seen[0]["guarded"]["stopped"]
+        assert all(rank["guarded"] == seen[0]["guarded"] for rank in seen)
+        reader = JournalReader(folder / "runs" / "guarded")
+        anomalies = [(r.rank, r.event.step) for r in reader.records(types=(AnomalyDetected,))]
+        assert anomalies == [(1, 7)]
+        ((rank, alert),) = ((r.rank, r.event) for r in reader.records(types=(AlertRaised,)))
+        assert (rank, alert.step) == (0, 7)
+        assert alert.text == "loss is nan at step 7 (found by the loss guard on rank 1)"
 
     def test_too_late(self, job):
         """A request behind the last safe point is refused on the rank that made it."""
@@ -150,10 +198,10 @@ def test_a_disk_of_its_own(tmp_path, caplog):
         return identify(name="r", project=None, parent=tmp_path, resume=None, from_step=None)
 
     known = first.share(find)
-    assert other.share(find) == known
+    assert other.share(find) == replace(known, keeps=False)
     assert not caplog.records
     (known.folder / "run.json").unlink()
-    other.share(find)
+    assert other.share(find).keeps
     assert "rank 1 does not see the run's folder" in caplog.text
 
 

@@ -2,13 +2,13 @@
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from bus import JournalReader, RunEnded, RunInfo
+from bus import JournalReader, MessageLogged, RunEnded, RunInfo
 from tests.runtime.ranks.launching import environments
+from tests.waiting import HANG
 
 pytestmark = pytest.mark.slow
 CHILD = Path(__file__).with_name("orphan_child.py")
@@ -23,37 +23,37 @@ time.sleep(3600)
 """
 
 
-def test_everybody_fails_and_says_why(tmp_path, eventually):
+def test_everybody_fails_and_says_why(interpreter, tmp_path, eventually):
     """Every rank ends by itself, its journal and run.json say what was missing."""
     shared = [{**each, "TORCHELASTIC_USE_AGENT_STORE": "True"} for each in environments(2)]
-    agent = subprocess.Popen(  # noqa: S603 - the program above
-        [sys.executable, "-c", AGENT, shared[0]["MASTER_PORT"]], stdout=subprocess.PIPE, text=True
-    )
+    agent = interpreter.start(["-c", AGENT, shared[0]["MASTER_PORT"]], stdout=subprocess.PIPE)
     assert agent.stdout is not None
     assert agent.stdout.readline() == "ready\n"
-    ranks = [
-        subprocess.Popen(  # noqa: S603 - a program of ours
-            [sys.executable, CHILD, tmp_path],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for environment in shared
-    ]
+    ranks = []
+    for rank, environment in enumerate(shared):
+        with (tmp_path / f"said{rank}").open("w") as err:  # torch says more than a pipe holds
+            program = [CHILD, tmp_path]
+            ranks.append(interpreter.start(program, env=environment, stderr=err.fileno()))
     try:
         eventually(lambda: len([*tmp_path.glob("*.going")]) == len(ranks), seconds=90)
         agent.send_signal(signal.SIGKILL)
-        said = [each.communicate(timeout=90) for each in ranks]
+        agent.wait()
+        for each in ranks:
+            each.wait(3 * HANG)
     finally:
         for each in (*ranks, agent):
-            each.kill()
-            each.wait()
-        agent.stdout.close()
+            each.close()
 
-    for rank, (_, err) in enumerate(said):
-        assert f"rank {rank} cannot go on: the store that the ranks share has not" in err
+    for rank in range(2):
+        said = (tmp_path / f"said{rank}").read_text()
+        assert f"rank {rank} cannot go on: the store that the ranks share has not" in said
     assert [each.returncode for each in ranks] == [1, 1]
-    ends = [*JournalReader(tmp_path / "orphan").records(types=(RunEnded,))]
+    journal = JournalReader(tmp_path / "orphan")
+    ends = [*journal.records(types=(RunEnded,))]
+    reason = "the store that the ranks share does not answer; torchrun's agent holds it"
     assert [(each.rank, each.event.outcome) for each in ends] == [(0, "failed"), (1, "failed")]
-    assert all("cannot go on: the store" in (each.event.error or "") for each in ends)
-    assert RunInfo.load(tmp_path / "orphan").attempts[-1].outcome == "failed"
+    assert [each.event.error for each in ends] == [reason] * 2
+    own = [each.event.text for each in journal.records(types=(MessageLogged,))]
+    assert all(any(f"rank {rank} cannot go on" in text for text in own) for rank in range(2))
+    last = RunInfo.load(tmp_path / "orphan").attempts[-1]
+    assert (last.outcome, last.error) == ("failed", reason)

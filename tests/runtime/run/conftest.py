@@ -1,10 +1,10 @@
-"""Runs in a temporary folder, programs in fresh interpreters, and a device that answers late."""
+"""Runs in a temporary folder, programs in processes of their own, a device that answers late."""
 
+import contextlib
 import math
 import os
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +14,8 @@ import torch
 
 import runtime
 from bus import JournalReader, MetricsLogged
+from tests.interpreter import Ended, Program
+from tests.waiting import HANG
 
 ROOT = Path(__file__).parents[3]
 
@@ -53,56 +55,40 @@ def logged():
 
 
 @pytest.fixture
-def run_program(tmp_path):
-    """Run a program in a fresh interpreter; the parent's launcher, if any, is not inherited."""
+def run_program(interpreter, tmp_path):
+    """Run a program in a process of its own; the parent's launcher, if any, is not inherited."""
 
-    def run(
-        source: str,
-        *arguments: str,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        check: bool = True,
-    ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(  # noqa: S603 - programs of these tests
-            [sys.executable, "-W", "error", "-c", source, *arguments],
-            env=clean_environment(env),
-            cwd=cwd or tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+    def run(source: str, *arguments: str, cwd: Path | None = None, check: bool = True) -> Ended:
+        program = ["-W", "error", "-c", source, *arguments]
+        done = interpreter.run(
+            program, env=clean_environment(), cwd=cwd or tmp_path, timeout=3 * HANG
         )
-        assert not check or done.returncode == 0, done.stderr
+        assert not check or done.code == 0, done.err
         return done
 
     return run
 
 
 @pytest.fixture
-def start_program(tmp_path):
-    """Start a program in a fresh interpreter; what still runs after the test is killed."""
-    started: list[subprocess.Popen[str]] = []
+def start_program(interpreter, tmp_path):
+    """Start a program in a process of its own; what still runs after the test is killed."""
+    with contextlib.ExitStack() as stack:
 
-    def start(source: str, *arguments: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(  # noqa: S603 - programs of these tests
-            [sys.executable, "-c", source, *arguments],
-            env=clean_environment(None),
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
+        def start(source: str, *arguments: str) -> Program:
+            program = interpreter.start(
+                ["-c", source, *arguments],
+                env=clean_environment(),
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+            )
+            return stack.enter_context(program)
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+        yield start
 
 
-def clean_environment(more: Mapping[str, str] | None) -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHERS)}
-    return {**kept, "PYTHONPATH": str(ROOT), **(more or {})}
+    return {**kept, "PYTHONPATH": str(ROOT)}
 
 
 class LateValues:

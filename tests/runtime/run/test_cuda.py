@@ -2,12 +2,16 @@
 
 import contextlib
 import math
+import struct
 import threading
 
 import pytest
 import torch
 
+from bus import AnomalyDetected
 from bus.testing import JournalAsserter
+from runtime import CudaSnapshots
+from tests.runtime.cuda_profile import Profile
 
 pytestmark = [
     pytest.mark.gpu,
@@ -186,26 +190,140 @@ def test_inside_grad(new_run, logged):
     assert logged(run.dir) == [(1, {"loss": 9.0})]
 
 
-def test_one_copy_and_one_pack_per_dtype(new_run):
-    """In a profile, 64 scalars of two dtypes cost two kernels and two copies to the host."""
+@pytest.mark.parametrize("dtypes", [[torch.float32], [torch.float32, torch.float64]], ids=len)
+def test_one_copy_and_one_pack_per_dtype(new_run, dtypes):
+    """In a profile, 64 scalars cost a kernel and a copy for each dtype, and no wait."""
     tensors = {
-        f"m{number}": on_device(number, torch.float32 if number % 2 else torch.float64)
-        for number in range(64)
+        f"m{number}": on_device(number, dtypes[number % len(dtypes)]) for number in range(64)
     }
     run = new_run()
     run.log(tensors)
-    torch.cuda.synchronize()
-    activities = [torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities) as profile:
+    with Profile() as profile:
         run.log(tensors)
-        torch.cuda.synchronize()
-    device = torch.autograd.DeviceType.CUDA
-    names = [e.name for e in profile.events() if e.device_type == device]
-    copies = [name for name in names if name.startswith("Memcpy DtoH")]
-    kernels = [name for name in names if not name.startswith(("Memcpy", "Memset"))]
 
-    assert len(copies) == 2, names
-    assert len(kernels) == 2, names
+    assert len(profile.copies) == len(dtypes), profile.on_device
+    assert len(profile.kernels) == len(dtypes), profile.on_device
+    assert profile.waits == []
+
+
+def test_bits(new_run, logged):
+    """Each float32 arrives as what `item` gives, to the bit: denormal, huge and negative zero."""
+    patterns = [0x00000001, 0x807FFFFF, 0x80000000, 0x7F7FFFFF, 0x3DCCCCCD, 0x7F800000]
+    patterns += [0x9E3779B9 * number % 2**31 % 0x7F800000 for number in range(1, 59)]
+    values = [struct.unpack("f", struct.pack("I", bits))[0] for bits in patterns]
+    tensors = {f"m{n}": torch.tensor(v, device="cuda") for n, v in enumerate(values)}
+    run = new_run(strict=True)
+    run.log(tensors, step=1)
+    run.close()
+
+    ((_, metrics),) = logged(run.dir)
+    for name, tensor in tensors.items():
+        assert struct.pack("d", metrics[name]) == struct.pack("d", tensor.item()), name
+
+
+def test_the_last_step_is_not_lost(new_run, logged, busy):
+    """A run that is closed while the device works waits for what was logged last."""
+    run = new_run(close_timeout=60)
+    loss = on_device(0.0)
+    busy()
+    loss.add_(0.5)
+    run.log({"loss": loss}, step=7)
+    still_busy = not torch.cuda.current_stream().query()
+    run.close()
+
+    assert still_busy
+    assert logged(run.dir) == [(7, {"loss": 0.5})]
+    JournalAsserter(run.dir).complete().ends("finished")
+
+
+class TestLossGuard:
+    def test_finds_without_waiting(self, new_run, busy, no_sync):
+        """Checked while the device is busy, told when it has answered."""
+        run = new_run(close_timeout=60)
+        guard = run.guard(on_nonfinite="alert", window=2, every=4)
+        losses = [on_device(math.nan if step == 42 else 1.0, torch.float32) for step in range(60)]
+        for loss in losses[:8]:
+            guard.check(loss, step=0, grad_norm=loss)
+        with no_sync():
+            busy()
+            for step, loss in enumerate(losses):
+                guard.check(loss, step=step, grad_norm=loss)
+            still_busy = not torch.cuda.current_stream().query()
+        torch.cuda.synchronize()
+        run.close()
+
+        assert still_busy, "the guard waited for the device"
+        (event,) = JournalAsserter(run.dir).of(AnomalyDetected)
+        assert (event.step, event.metric, event.kind) == (42, "loss", "nonfinite")
+
+    def test_stops(self, new_run):
+        """A loop that runs ahead of its device stops as soon as that has answered."""
+        run = new_run()
+        guard = run.guard(every=4)
+        stopped = None
+        for step in range(1, 200):
+            guard.check(on_device(math.inf if step == 50 else 1.0, torch.float32), step=step)
+            torch.cuda.synchronize()  # as a loop does that is no step ahead
+            if run.safe_point(step).stop:
+                stopped = step
+                break
+        run.close()
+
+        assert stopped is not None
+        assert 50 <= stopped <= 50 + 4
+
+    def test_a_graphs_output(self, new_run):
+        """A loss that each replay overwrites counts with the value of its replay."""
+        run = new_run()
+        guard = run.guard(on_nonfinite="alert", every=4)
+        loss = torch.zeros((), device="cuda")
+        graph = TestGraphs.capture(lambda: loss.sub_(1).log_(), warm_up=0)
+        for step in range(8):
+            loss.fill_(0.5 if step == 5 else 3.0)
+            graph.replay()
+            guard.check(loss, step=step)
+        torch.cuda.synchronize()
+        run.close()
+
+        (event,) = JournalAsserter(run.dir).of(AnomalyDetected)
+        assert event.step == 5
+
+    def test_one_copy_for_some_steps(self, new_run):
+        """In a profile: one copy to the host for all the steps that are looked at together."""
+        run = new_run()
+        guard = run.guard(every=4)
+        loss, norm = on_device(1.0, torch.float32), on_device(2.0, torch.float32)
+        for step in range(8):
+            guard.check(loss, step=step, grad_norm=norm)
+        with Profile() as profile:
+            for step in range(8, 12):
+                guard.check(loss, step=step, grad_norm=norm)
+
+        assert len(profile.copies) == 1, profile.on_device
+        assert profile.waits == []
+
+
+class CountingPolls(CudaSnapshots):
+    """CUDA's own way, which counts how often the writer asks."""
+
+    def __init__(self):
+        self.polls = 0
+
+    def take(self, tensors):
+        """Take them, and count what is asked about them."""
+        return _Counted(self, super().take(tensors))
+
+
+class _Counted:
+    def __init__(self, counter, values):
+        self._counter, self._values = counter, values
+
+    def ready(self):
+        self._counter.polls += 1
+        return self._values.ready()
+
+    def values(self):
+        return self._values.values()
 
 
 class TestGraphs:
@@ -278,6 +396,50 @@ class TestGraphs:
         run.close()
 
         assert logged(run.dir) == [(round_, {"loss": float(round_)}) for round_ in range(20)]
+
+    def test_polls_while_a_capture_is_open(self, new_run, logged, eventually):
+        """The writer asks again and again while a capture in "global" mode goes on; it holds."""
+        counting = CountingPolls()
+        run = new_run(snapshots={"cuda": counting}, flush_interval=0.001, close_timeout=60)
+        loss, static = on_device(0.5), torch.ones(64, device="cuda")
+        run.log({"loss": loss}, step=0)  # pinned memory is made here, and not below
+        torch.cuda.synchronize()
+        assert run.flush()
+        graph, capturing = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        torch.cuda._sleep(2_000_000_000)
+        run.log({"loss": loss}, step=1)
+        with torch.cuda.stream(capturing):
+            graph.capture_begin(capture_error_mode="global")
+            static.add_(1)
+            asked = counting.polls
+            eventually(lambda: counting.polls >= asked + 3)
+            static.add_(1)
+            graph.capture_end()
+        graph.replay()
+        torch.cuda.synchronize()
+        run.close()
+
+        assert static.tolist() == [3.0] * 64
+        assert logged(run.dir) == [(0, {"loss": 0.5}), (1, {"loss": 0.5})]
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    @pytest.mark.filterwarnings("ignore::UserWarning")
+    def test_compiled(self, new_run, logged):
+        """A step compiled by Inductor logs values that it changes in place right after."""
+        run = new_run()
+
+        @torch.compile
+        def train_step(x, step):
+            loss = (x * 2).sum()
+            run.log({"loss": loss}, step=step)
+            return loss.mul_(-1)
+
+        for step in range(20):
+            train_step(torch.full((8,), float(step), device="cuda"), step)
+        run.close()
+        torch.compiler.reset()
+
+        assert logged(run.dir) == [(step, {"loss": 16.0 * step}) for step in range(20)]
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -8,6 +8,7 @@ import torch
 
 from runtime import CpuSnapshots, HostValues
 from runtime._device import AnyDeviceSnapshots, CudaValues, DeviceReader
+from runtime._metrics import pack_alike, sort_metrics
 
 
 class Weight(torch.Tensor):
@@ -112,3 +113,83 @@ def test_polling_without_a_cuda_runtime(caplog):
     assert answers == [True, True, {}]
     assert len(caplog.records) == 1
     assert "log nothing while another thread captures" in caplog.records[0].getMessage()
+
+
+class TestPackAlike:
+    """The short way of CUDA tensors, on the CPU."""
+
+    @pytest.mark.parametrize(
+        "dtype",
+        [
+            *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+            *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+        ],
+        ids=str,
+    )
+    def test_bits(self, dtype):
+        """The row has the values' dtype and bits, and none of what is done to them later."""
+        values = [torch.tensor(each).to(dtype) for each in (0.1, -0.0, 1.0, 60.0, torch.nan)]
+        row = pack_alike({f"m{number}": value for number, value in enumerate(values)})
+        bits = [each.reshape(1).view(torch.uint8).tolist() for each in values]
+        for value in values:
+            value.zero_()
+
+        assert row is not None
+        assert row.dtype is dtype
+        assert [each.reshape(1).view(torch.uint8).tolist() for each in row] == bits
+
+    def test_gradients_are_left_behind(self):
+        """A loss is taken without its graph."""
+        weight = torch.ones((), requires_grad=True)
+        row = pack_alike({"a": weight * 2, "b": weight})
+
+        assert row is not None
+        assert (row.tolist(), row.requires_grad) == ([2.0, 1.0], False)
+
+    @pytest.mark.parametrize(
+        "metrics",
+        [
+            {},
+            {"a": 1.0},
+            {"a": torch.ones(()), "b": 1.0},
+            {"a": torch.ones(()), 1: torch.ones(())},
+            {"a": torch.ones(()), "\ud800": torch.ones(())},
+            {"a": torch.ones(()), "b": torch.ones((), dtype=torch.int64)},
+            {"a": torch.ones(()), "b": torch.ones(1)},
+            {"a": torch.ones(1), "b": torch.ones(1)},
+            {"a": torch.ones(()), "b": torch.ones((), device="meta")},
+            {"a": torch.ones((), device="meta")},
+            {"a": torch.ones((), dtype=torch.complex64)},
+            {"a": torch.ones(()).to_sparse()},
+            {"a": torch.nn.Parameter(torch.ones(()))},
+            {"a": torch.ones(()).as_subclass(Weight)},
+        ],
+        ids=str,
+    )
+    def test_what_must_be_sorted(self, metrics):
+        """Anything but plain scalars of one kind with plain names."""
+        assert pack_alike(metrics) is None
+
+    def test_inside_a_transform(self):
+        """What `torch.vmap` and `torch.func.grad` hand to the function is no plain tensor."""
+        rows = []
+
+        def function(x):
+            rows.append(pack_alike({"x": x.sum()}))
+            return x.sum()
+
+        torch.vmap(function)(torch.ones(3, 2))
+        torch.func.grad(function)(torch.ones(2))
+        assert rows == [None, None]
+
+    def test_agrees_with_sorting(self):
+        """Sorting finds the same names and values, and nothing bad."""
+        metrics = {f"loss/{number}": torch.tensor(1 / (number + 3)) for number in range(64)}
+        row = pack_alike(metrics)
+        found = sort_metrics(metrics, read_cpu=False)
+
+        assert row is not None
+        assert dict(zip(metrics, row.tolist(), strict=True)) == {
+            key: tensor.item() for key, tensor in found.tensors.items()
+        }
+        assert not found.bad

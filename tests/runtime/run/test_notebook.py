@@ -49,13 +49,23 @@ left_open.log({"loss": 1.0}, step=1)
 """
 
 
+SHOW = """
+with runtime.Run("shown", dir="runs") as run:
+    print(run.console(total=10).looks)
+    for step in range(1, 11):
+        run.log({"loss": 1 / step}, step=step)
+    run.alert("<b>spike</b>", step=10)
+print("after")
+"""
+
+
 @pytest.fixture
 def notebook(tmp_path, monkeypatch, request):
-    """A kernel in the test's folder; runs cells and returns what they print."""
+    """A kernel in the test's folder; runs cells and returns what they print and what they show."""
     for variable in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
         monkeypatch.setenv(variable, str(tmp_path / variable.lower()))
     monkeypatch.setenv("PYTHONPATH", str(request.config.rootpath))
-    cells = [nbformat.v4.new_code_cell(source) for source in (OPEN, LEAVE_OPEN)]
+    cells = [nbformat.v4.new_code_cell(source) for source in (OPEN, SHOW, LEAVE_OPEN)]
     document = nbformat.v4.new_notebook(cells=cells)
     client = nbclient.NotebookClient(
         document,
@@ -66,13 +76,14 @@ def notebook(tmp_path, monkeypatch, request):
     )
 
     async def play(*order):
-        printed = []
+        printed, shown = [], []
         async with client.async_setup_kernel():
             for index in order:
                 cell = await client.async_execute_cell(document.cells[index], index)
                 outputs = cell["outputs"]
                 printed.append("".join(o.get("text", o.get("evalue", "")) for o in outputs))
-        return printed
+                shown += [o["data"] for o in outputs if o["output_type"] == "display_data"]
+        return printed, shown
 
     return lambda *order: asyncio.run(play(*order))
 
@@ -80,15 +91,22 @@ def notebook(tmp_path, monkeypatch, request):
 def test_cells_run_again(notebook, runs):
     """A cell opens a run, subscribes, logs and is stopped; run again it makes the next run.
 
-    A run that a failing cell left open is closed when the kernel ends.
+    A console is an output of its cell: it shows the last state, is saved with the notebook, needs
+    no widgets and leaves what is printed alone. A run that a failing cell left open is closed when
+    the kernel ends.
     """
-    printed = notebook(0, 0, 1)
+    printed, (shown,) = notebook(0, 0, 1, 2)
 
     assert printed == [
         "notebook True [1.0, 2.0, 3.0]\n",
         "notebook-2 True [1.0, 2.0, 3.0]\n",
+        "notebook\nafter\n",
         "division by zero",
     ]
+    assert "step 10/10" in shown["text/plain"]
+    assert "loss 0.1" in shown["text/html"]
+    assert "step 10: warning: &lt;b&gt;spike&lt;/b&gt;" in shown["text/html"]
+    assert "shown: finished after" in shown["text/html"]
     for name in ("notebook", "notebook-2"):
         journal = JournalAsserter(runs / name).complete().ends("stopped")
         journal.has(DecisionApplied, by="watch", reason="seen enough")

@@ -63,8 +63,8 @@ for name, value in [("SLURM_RESTART_COUNT", "1"), (restart, "2"), (restart, "0")
 """
     done = run_program(program, str(runs))
 
-    assert done.stdout.splitlines() == ["gpt 1", "gpt 2", "gpt-2 1", "gpt-2 2"]
-    assert done.stderr == ""
+    assert done.out.splitlines() == ["gpt 1", "gpt 2", "gpt-2 1", "gpt-2 2"]
+    assert done.err == ""
 
 
 def test_left_open_by_an_error(run_program, runs, logged):
@@ -78,8 +78,8 @@ raise ValueError("loss exploded")
 """
     done = run_program(program, str(runs), check=False)
 
-    assert done.returncode == 1
-    assert done.stderr.rstrip().endswith("ValueError: loss exploded")
+    assert done.code == 1
+    assert done.err.rstrip().endswith("ValueError: loss exploded")
     assert len(logged(runs / "gpt")) == 100
     assert RunInfo.load(runs / "gpt").attempts[0].error == "ValueError: loss exploded"
     JournalAsserter(runs / "gpt").complete().ends("failed")
@@ -105,7 +105,7 @@ sys.exit(0)
 
     assert logged(runs / "gpt") == [(1, {"loss": 1.0}), (4, {"loss": 4.0})]
     JournalAsserter(runs / "gpt").complete().ends("finished")
-    assert done.stderr.count("in a forked child") == 1
+    assert done.err.count("in a forked child") == 1
 
 
 KEY = "s3cr3t-0123456789"
@@ -136,5 +136,5 @@ with runtime.Run("gpt", dir=sys.argv[1]) as run:
     assert second["folder"] is None
     for path in [p for p in runs.rglob("*") if p.is_file()]:
         assert KEY not in path.read_text(), path
-    assert KEY not in done.stdout + done.stderr
+    assert KEY not in done.out + done.err
     assert {str(runs), "--lr", "0.1"} <= set(first["command"])

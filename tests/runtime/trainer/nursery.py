@@ -11,12 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Final
 
 import torch
 
-ROOT: Final = Path(__file__).resolve().parents[3]
+from tests.interpreter import Program, shared_interpreter
 
 
 def serve(child: Callable[[str], None]) -> None:
@@ -71,7 +69,7 @@ class Nursery:
         lines: What children say, and how they end.
     """
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, process: Program) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         self.lines = Lines(process.stdout.fileno())
@@ -79,21 +77,16 @@ class Nursery:
 
     def fork(self, line: str) -> int:
         """Start a child, the one before it having ended; return its number."""
-        self._stdin.write(f"{line}\n".encode())
+        self._stdin.write(f"{line}\n")
+        self._stdin.flush()
         return int((self.lines.next(60) or "").removeprefix("pid "))
 
 
 @contextlib.contextmanager
 def started(script: str) -> Iterator[Nursery]:
     """Run a script that calls `serve`; whatever happens, no child of it is left."""
-    with subprocess.Popen(  # noqa: S603 - a script of these tests
-        [sys.executable, script],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        bufsize=0,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-    ) as process:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with shared_interpreter().start([script], start_new_session=True, **pipes) as process:
         try:
             yield Nursery(process)
             assert process.stdin is not None

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import runtime
 from runtime._world import World
-from tests.runtime.trainer.preemption_trials import Compiled
+from tests.runtime.trainer.preemption_training import Compiled
 from tests.runtime.trainer.resume_parts import Samples, outcome
 
 

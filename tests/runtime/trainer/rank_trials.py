@@ -1,9 +1,10 @@
 """Trainings that do the same in several processes as in one whose batches are as large as theirs.
 
-Run by torchrun it goes through `TRIALS` and leaves what each process has seen of each in
+Launched as a rank it goes through `TRIALS` and leaves what each process has seen of each in
 `<folder>/<trial>-<rank>.pt`; imported, `run` does the same in one process.
 """
 
+import contextlib
 import faulthandler
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.utils.data import IterableDataset
 import runtime
 from bus import RanksError, Stop
 from runtime._world import World
+from tests.runtime.trainer import rank_signals
 
 BATCH = 2
 """Samples of a batch of each process."""
@@ -174,7 +176,9 @@ def trained(folder, world, data, *, model=None, kind=OneOrder, loss=None, **more
 
 
 def even(folder, world):
-    """Every round is full."""
+    """Every round is full; a trainer before this one has failed in its constructor."""
+    with contextlib.suppress(TypeError):
+        runtime.Trainer(Model(), arguments(folder, world), callbacks=["no callback"])
     return trained(folder, world, Samples(8 * FORCED.size))
 
 
@@ -267,6 +271,12 @@ def compiled(folder, world):
     with OneOrder(Model(), args, train_dataset=data, eval_dataset=Samples(3)) as trainer:
         output = trainer.train()
         return outcome(trainer, train_loss=output.training_loss)
+
+
+def signalled(folder, world):
+    """SIGTERM to one rank, and to all of them one after the other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return {"trials": [rank_signals.trial(folder / str(n), world, n, world.size) for n in (0, 1)]}
 
 
 class StopsInside(runtime.TrainerCallback):
@@ -420,6 +430,7 @@ TRIALS = {
     each.__name__: each
     for each in (
         even,
+        signalled,
         accumulated,
         uneven,
         dropped,
@@ -438,11 +449,21 @@ TRIALS = {
     )
 }
 
+OWN_GROUP = ("even", "signalled")
+"""Trials, the first ones, whose trainers make the process group, and end it."""
+
+
+def trials():
+    """Those above, and those of sharded models."""
+    from tests.runtime.trainer import shard_trials  # noqa: PLC0415 - it imports this module
+
+    return TRIALS | shard_trials.TRIALS
+
 
 def run(name, folder, size):
     """One process's part of a trial, which stands for as many as there are said to be."""
     FORCED.size = size
-    return TRIALS[name](Path(folder) / name, World.here())
+    return trials()[name](Path(folder) / name, World.here())
 
 
 def main(folder, names):
@@ -450,14 +471,16 @@ def main(folder, names):
     faulthandler.dump_traceback_later(800, exit=True)  # a hang is told, and ends
     torch.set_num_threads(1)
     world, groups = World.here(), []
-    for index, name in enumerate(names):
+    for name in names:
+        if name not in OWN_GROUP and not dist.is_initialized():
+            dist.init_process_group("gloo")
         result = run(name, folder, world.size)
         groups.append(dist.is_initialized())
         torch.save({**result, "groups": groups}, f"{folder}/{name}-{world.rank}.pt")
-        if not index:
-            dist.init_process_group("gloo")
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:] or list(TRIALS))
+    from tests.runtime.trainer import rank_trials  # the one that others import too
+
+    rank_trials.main(sys.argv[1], sys.argv[2:] or list(trials()))

@@ -23,6 +23,7 @@ OURS = {
     "raise_from_callbacks": True,
     "asynchronous_checkpoints": True,
     "grace_seconds": None,
+    "watchdog_seconds": 10.0,
     "requeue": True,
 }
 MENDED = {"restore_callback_states_from_checkpoint"}

@@ -116,9 +116,8 @@ def test_everything_wrong_is_said_at_once():
         ("no_cuda", "no_cuda is use_cpu now"),
         ("group_by_length", 'is train_sampling_strategy="group_by_length" now'),
         ("push_to_hub_token", "push_to_hub_token is hub_token now"),
-        ("deepspeed", "deepspeed is not served: models are trained whole"),
-        ("fsdp", "fsdp is not served"),
-        ("trackio_space_id", "trackio_space_id is not served: report_to takes the sinks"),
+        ("deepspeed", "deepspeed is not served: fsdp=True shards a model"),
+        ("trackio_space_id", "trackio_space_id is not served: the sink trackio"),
         ("learning_rte", "learning_rte is no argument; is it learning_rate?"),
         ("zzz", "zzz is no argument$"),
     ],
@@ -131,14 +130,14 @@ def test_a_name_that_is_no_argument(name, message):
 
 @dataclasses.dataclass
 class Sharded(TrainingArguments):
-    """Arguments of somebody whose own `fsdp` means something."""
+    """Arguments of somebody whose own `parallelism_config` means something."""
 
-    fsdp: bool = False
+    parallelism_config: bool = False
 
 
 def test_a_subclass_may_take_a_name_that_we_do_not():
     """What a subclass defines is an argument of it; what else is refused stays refused."""
-    assert Sharded(fsdp=True, use_cpu=True).fsdp is True
+    assert Sharded(parallelism_config=True, use_cpu=True).parallelism_config is True
     with pytest.raises(TypeError, match="Sharded: deepspeed is not served"):
         Sharded(deepspeed="x", use_cpu=True)
 

@@ -4,8 +4,6 @@
 
 import json
 import logging
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -17,6 +15,7 @@ from bus import AlertRaised, PushBegan
 from bus.testing import Recorder
 from runtime._hub import MASK, PushError
 from tests.servers.hub import OWNER, HubServer
+from tests.waiting import HANG
 
 TOKEN = "hf_s3cretS3cret"  # noqa: S105 - of a test
 
@@ -372,7 +371,7 @@ class TestRefused:
         assert TOKEN not in str(caught.value)
 
     @pytest.mark.slow
-    def test_missing_package(self):
+    def test_missing_package(self, interpreter):
         """Without the extra one hears the command; without pushing nobody asks for it."""
         script = (
             "import sys; sys.modules['huggingface_hub'] = None\n"
@@ -381,8 +380,6 @@ class TestRefused:
             "args = runtime.TrainingArguments(push_to_hub=True, hub_token='t')\n"
             "runtime.Trainer(torch.nn.Linear(1, 1), args)\n"
         )
-        done = subprocess.run(  # noqa: S603 - a script of this test
-            [sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False
-        )
-        assert done.stderr.splitlines()[-1].startswith("ImportError: pushing to a hub needs")
-        assert done.stderr.rstrip().endswith("pip install 'hotloop[hub]'")
+        done = interpreter.run(["-c", script], timeout=3 * HANG)
+        assert done.err.splitlines()[-1].startswith("ImportError: pushing to a hub needs")
+        assert done.err.rstrip().endswith("pip install 'hotloop[hub]'")

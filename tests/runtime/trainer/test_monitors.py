@@ -3,11 +3,8 @@
 import json
 import logging
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -19,8 +16,6 @@ from runtime._monitors_host import HostSource, Rates
 from runtime._monitors_probes import Probe, Probes
 from runtime._monitors_throughput import Progress, rates
 from tests.waiting import HANG
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -182,7 +177,7 @@ class TestMachine:
         assert set(measure()) == {"a", "b"}
 
     @pytest.mark.slow
-    def test_without_psutil_it_is_said_once(self, tmp_path):
+    def test_without_psutil_it_is_said_once(self, interpreter, tmp_path):
         """Training goes on without the package; one line says what to install."""
         program = f"""
 import sys, json
@@ -193,17 +188,11 @@ with runtime.Run("gpt", dir={str(tmp_path)!r}) as run:
     for step in range(100):
         monitor.step(step)
 """
-        done = subprocess.run(  # noqa: S603 - this test's own program
-            [sys.executable, "-W", "error", "-c", program],
-            env={"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
+        done = interpreter.run(["-W", "error", "-c", program], timeout=3 * HANG)
 
-        assert done.stderr.count("psutil is not installed; pip install 'hotloop[monitors]'") == 1
-        assert done.stderr.count("\n") == 1
+        assert done.code == 0, done.err
+        assert done.err.count("psutil is not installed; pip install 'hotloop[monitors]'") == 1
+        assert done.err.count("\n") == 1
 
 
 class TestIsolation:

@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import runtime
+from tests.runtime.cuda_profile import Profile
 from tests.runtime.trainer.resume_parts import Samples, outcome
 
 OPERATORS = frozenset({"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "unique"})
@@ -176,7 +177,11 @@ CASES = {
 }
 
 
-ON_CUDA = {**CASES, "an optimizer that counts on the host": {"optim": "adamw_torch"}}
+ON_CUDA = {
+    **CASES,
+    "an optimizer that counts on the host": {"optim": "adamw_torch"},
+    "compiled": {"torch_compile": True},
+}
 
 
 def make(folder, case, run, *callbacks):
@@ -200,6 +205,7 @@ def make(folder, case, run, *callbacks):
 def train(folder, case, watch, **snapshots):
     """Train a case on the CPU; return its trainer, closed."""
     with runtime.Run("run", dir=folder, **snapshots) as run:
+        run.guard(on_nonfinite="alert", window=2)
         trainer = make(folder, {**case, "use_cpu": True}, run, watch)
         trainer.train()
         trainer.close()
@@ -240,6 +246,7 @@ def test_a_read_would_be_counted(tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # Inductor's
 @pytest.mark.parametrize("case", ON_CUDA.values(), ids=ON_CUDA)
 def test_no_step_waits_for_cuda(case, tmp_path):
     """Whole steps, fetching and logging included, where every wait raises."""
@@ -253,6 +260,7 @@ def test_no_step_waits_for_cuda(case, tmp_path):
             torch.cuda.set_sync_debug_mode("default")
 
     with runtime.Run("run", dir=tmp_path) as run:
+        run.guard(on_nonfinite="alert", window=2)
         trainer = make(tmp_path, case, run, Forbid())
         try:
             trainer.train()
@@ -262,3 +270,35 @@ def test_no_step_waits_for_cuda(case, tmp_path):
 
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert len(losses) == trainer.state.global_step // case.get("logging_steps", 1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["plain", "accumulation", "losses that are not finite", "bf16"])
+def test_no_call_of_a_step_waits_for_cuda(name, tmp_path):
+    """In a profile of an epoch that logs each step, no call of the CUDA runtime waits.
+
+    That sees what the sync debug mode does not, such as waiting for an event.
+    """
+
+    class Profiled(runtime.TrainerCallback):
+        profile = None
+
+        def on_epoch_begin(self, _args, state, _control, **_):
+            if state.global_step > 0:  # what the first epoch sets up may wait
+                self.profile = Profile()
+                self.profile.__enter__()
+
+        def on_epoch_end(self, _args, _state, _control, **_):
+            if self.profile is not None:
+                self.profile.__exit__(None, None, None)
+
+    callback = Profiled()
+    with runtime.Run("run", dir=tmp_path) as run:
+        trainer = make(tmp_path, CASES[name], run, callback)
+        trainer.train()
+        trainer.close()
+
+    assert callback.profile is not None
+    assert len(callback.profile.kernels) > 50
+    assert callback.profile.waits == []

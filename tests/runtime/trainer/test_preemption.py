@@ -41,6 +41,11 @@ def preempt(seconds=60.0):
     return lambda: Preempt(by="SIGTERM", signal="SIGTERM", deadline=time.time() + seconds)
 
 
+def fail():
+    """End training behind what was asked for before."""
+    raise RuntimeError("killed")
+
+
 @pytest.fixture
 def train(tmp_path, monkeypatch):
     """Trains in one folder, with or without somebody who asks; returns the trainer."""
@@ -118,6 +123,25 @@ class TestLeaving:
         last = train(eval_dataset=sets, resume=True, **options)
         assert differences(outcome(whole), outcome(last)) == []
         assert steps_saved(tmp_path / "out") == steps_saved(tmp_path / "whole")
+
+    @pytest.mark.parametrize("then", ["preempted", "killed"])
+    def test_what_is_owed_is_saved_in_its_place(self, train, then):
+        """A checkpoint between a repeated evaluation and the next step knows where training is."""
+        data = {"eval_dataset": Samples(9), "eval_strategy": "steps", "eval_steps": 3}
+        data |= {"save_steps": 3, "max_steps": 16}
+        whole = outcome(train(**data, folder="whole"))
+        with pytest.raises(runtime.Preempted):  # inside the evaluation of step 12
+            train(Asks("on_prediction_step", 7, preempt()), **data)
+        ends = {
+            "preempted": (runtime.Preempted, Asks("on_evaluate", 1, preempt())),
+            "killed": (RuntimeError, Asks("on_save", 1, fail)),
+        }
+        error, asks = ends[then]
+        with pytest.raises(error):
+            train(asks, **data, resume=True)
+        again = train(**data, resume=True)
+
+        assert differences(whole, outcome(again)) == []
 
     def test_no_time_is_left(self, train, tmp_path):
         """It says why nothing is saved, in the log and in the journal."""

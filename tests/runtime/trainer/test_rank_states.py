@@ -8,7 +8,8 @@ from torch.distributed import HashStore
 
 import runtime
 from runtime._checkpoint_reading import read_tree
-from runtime._rank_states import OWN, RankState, RankStateError, RankStates
+from runtime._rank_states import OWN, RankState, RankStates
+from runtime._rank_store import RankStateError
 from runtime._rng import RngState, numpy_globals
 
 LAUNCHED = {

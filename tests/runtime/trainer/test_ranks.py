@@ -1,97 +1,21 @@
 """Several processes train what one process trains whose batches are as large as theirs together."""
 
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 
 import runtime
 from runtime._world import World
-from tests.runtime.trainer import rank_trials
+from tests.runtime.trainer import rank_signals, rank_trials
+from tests.runtime.trainer.launched import ONCE
 from tests.runtime.trainer.rank_trials import BATCH, Model, Samples, arguments
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).resolve().parents[3]
-ONCE = (
-    *("batchwise", "best", "compiled", "differing", "dropped"),
-    *("refused", "settings", "stopped", "streamed", "tokens", "worked"),
-)
-"""Trials in which more processes would show nothing more."""
-
 LIKE_ONE = ("even", "accumulated", "uneven", "dropped", "tokens", "streamed", "compiled")
-
-
-class Launched:
-    """What the processes of one launch have left behind.
-
-    Attributes:
-        size: How many there were.
-        folder: Where their trials were.
-        text: What all of them have printed.
-        alone: What one process has made of the same trials.
-    """
-
-    def __init__(self, folder, size):
-        self.folder, self.size, self.alone = folder, size, {}
-        self.names = [name for name in rank_trials.TRIALS if size == 2 or name not in ONCE]
-        said = folder / "said"
-        if not said.exists():
-            said.write_text(self.launch())
-        self.text = said.read_text()
-
-    def launch(self):
-        """Start the processes; return what they print."""
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node", str(self.size), rank_trials.__file__, str(self.folder)]
-        done = subprocess.run(  # noqa: S603 - our own script
-            [*command, *self.names],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
-
-    def of(self, name):
-        """What each process has of a trial."""
-        if name not in self.names:
-            pytest.skip("two processes show it")
-        return [
-            torch.load(self.folder / f"{name}-{rank}.pt", weights_only=False)
-            for rank in range(self.size)
-        ]
-
-
-@pytest.fixture(scope="module", params=[2, 4])
-def launched(request, tmp_path_factory):
-    """All trials in as many processes, once for all workers of this test run."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder = shared / f"ranks{request.param}"
-    folder.mkdir(exist_ok=True)
-    with FileLock(folder / "lock"):
-        return Launched(folder, request.param)
-
-
-@pytest.fixture
-def alone(launched, tmp_path):
-    """What one process makes of a trial, which is the same each time."""
-
-    def run(name):
-        if name not in launched.alone:
-            launched.alone[name] = rank_trials.run(name, tmp_path, launched.size)
-        return launched.alone[name]
-
-    return run
 
 
 def same_logs(own, other):
@@ -181,6 +105,12 @@ def test_one_rank_stops_all_from_within_an_evaluation(launched):
     assert 4 <= steps.pop() < 400
 
 
+def test_a_signal_ends_all_ranks_at_one_step(launched):
+    """SIGTERM to one of them, or to all within half a second: one whole checkpoint, one outcome."""
+    for ranks in zip(*(found["trials"] for found in launched.of("signalled")), strict=True):
+        assert rank_signals.wrong([*ranks]) == []
+
+
 def test_what_needs_all_ranks_is_refused_to_one(launched):
     """It does not hang, and says what to do."""
     first, *others = launched.of("refused")
@@ -252,6 +182,6 @@ def test_only_the_first_rank_prints(launched):
 
 
 def test_a_group_that_exists_is_left_alone(launched):
-    """A trainer ends the group that it made, and no other."""
-    for found in launched.of(list(rank_trials.TRIALS)[-1]):
-        assert found["groups"] == [False, *[True] * (len(launched.names) - 1)]
+    """A trainer ends the group that it made, also if it fails in its constructor, and no other."""
+    for found in launched.of(list(rank_trials.trials())[-1]):
+        assert found["groups"] == [name not in rank_trials.OWN_GROUP for name in launched.names]
