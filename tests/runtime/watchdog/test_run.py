@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -31,11 +32,13 @@ def stalls_at(run: runtime.Run, place: str = "") -> list[StallDetected]:
     return [each for each in stalls if place in each.stacks[0].stacks]
 
 
-def walk(run: runtime.Run, steps: int = 300) -> None:
-    """Take some quick steps, so that it is known what they take."""
-    for step in range(steps):
+def train(run: runtime.Run, halt: Callable[[], None]) -> None:
+    """Take quick steps until it is known what they take; halt, in the same function; go on."""
+    for step in range(300):
         run.safe_point(step)
         time.sleep(0.005)
+    halt()
+    go_on(run)
 
 
 def stand_still(run: runtime.Run) -> None:
@@ -47,7 +50,9 @@ def go_on(run: runtime.Run) -> None:
     """Take steps until that is reported."""
 
     def ended() -> bool:
-        walk(run, 5)
+        for step in range(300, 305):
+            run.safe_point(step)
+            time.sleep(0.005)
         run.flush()
         return bool(told(run, StallEnded))
 
@@ -57,13 +62,7 @@ def go_on(run: runtime.Run) -> None:
 def test_a_stall(tmp_path):
     """It is reported while it lasts, with its place and one alert, and so is its end."""
     with runtime.Run("stall", dir=tmp_path, watchdog=FLOOR) as run:
-
-        def train() -> None:
-            walk(run)
-            stand_still(run)
-            go_on(run)
-
-        train()
+        train(run, lambda: stand_still(run))
     stall = stalls_at(run, "stand_still")[0]
     assert (stall.kind, stall.ranks, stall.phase) == ("rank", (0,), "training")
     assert len(told(run, AlertRaised)) == len(told(run, StallDetected))
@@ -83,15 +82,12 @@ def test_the_interpreter_is_held(tmp_path):
     """C code that keeps the interpreter's lock is reported as soon as it has let go."""
     sleep = ctypes.PyDLL(None).usleep  # which keeps the lock
 
+    def halt() -> None:
+        sleep(int(2 * FLOOR * 1e6))
+        eventually(lambda: stalls_at(run), HANG)
+
     with runtime.Run("held", dir=tmp_path, watchdog=FLOOR) as run:
-
-        def train() -> None:
-            walk(run)
-            sleep(int(2 * FLOOR * 1e6))
-            eventually(lambda: stalls_at(run), HANG)
-            go_on(run)
-
-        train()
+        train(run, halt)
     assert told(run, StallDetected)
     assert told(run, StallEnded)
 
