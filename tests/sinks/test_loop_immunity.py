@@ -158,10 +158,11 @@ def strike():
     if fault == "read-only":
         assert run.flush()  # so that the journal is open, however busy the machine
         # The file system itself cannot become so while the journal is open: no new file can be
-        # made through the mount on top of it, and the limit refuses what is open already.
-        assert os.system(f"mount --bind {{folder}} {{folder}}") == 0
-        # Refused as long as a file that was made through it meanwhile is being written.
-        wait_for(lambda: os.system(f"mount -o remount,bind,ro {{folder}}") == 0)
+        # made through the mount on top of it, and the limit refuses what is open already. That
+        # mount cannot either if a file was made through it meanwhile, so another takes its place.
+        wait_for(lambda: os.system(
+            f"mount --bind {{folder}} {{folder}} && "
+            f"(mount -o remount,bind,ro {{folder}} || ! umount --lazy {{folder}})") == 0)
         assert os.statvfs(folder).f_flag & os.ST_RDONLY
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if fault == "fork":
