@@ -219,7 +219,11 @@ class Run(Subscribed):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close(error=error)
+        try:
+            self.close(error=error)
+        except BaseException as late:  # as a signal's handler raises before closing has begun
+            self.close(error=error or late)
+            raise
 
     @run_as_written
     def publish(self, event: Event) -> None:

@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from types import FrameType
@@ -28,6 +29,7 @@ from bus import (
     Handle,
     MessageLogged,
     MetricsLogged,
+    RunEnded,
     Save,
     TextLogged,
     deferred_interrupt,
@@ -42,9 +44,20 @@ LOOKS = ("CALL", "JUMP_BACKWARD", "SEND")
 
 
 class Interrupter:
-    """Sends SIGINT at the n-th point of a call at which it could be noticed."""
+    """Sends a signal at the n-th point of a call at which it could be noticed.
 
-    def __init__(self) -> None:
+    Args:
+        number: The signal.
+        raises: What its handler raises.
+    """
+
+    def __init__(
+        self,
+        number: signal.Signals = signal.SIGINT,
+        raises: type[BaseException] = KeyboardInterrupt,
+    ) -> None:
+        self._number = number
+        self._raises = raises
         self._left = 0
         self._last: dict[FrameType, str] = {}
 
@@ -55,7 +68,7 @@ class Interrupter:
         sys.settrace(self._trace)
         try:
             call()
-        except KeyboardInterrupt:
+        except self._raises:
             pass
         finally:
             sys.settrace(before)
@@ -69,7 +82,7 @@ class Interrupter:
         if event == "call" or (event == "opcode" and self._last.get(frame, "").startswith(LOOKS)):
             self._left -= 1
             if self._left == 0:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(self._number)
         if event == "opcode":
             self._last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
         return self._trace
@@ -80,6 +93,25 @@ def interrupter() -> Iterator[Interrupter]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield Interrupter()
     signal.signal(signal.SIGINT, before)
+
+
+class WorkerDiedError(RuntimeError):
+    """As torch raises it where SIGCHLD tells of a data loader's worker."""
+
+
+@contextmanager
+def deaths_raise() -> Iterator[None]:
+    """Has SIGCHLD raise."""
+
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        raise WorkerDiedError
+
+    before = signal.signal(signal.SIGCHLD, handler)
+    try:
+        yield
+        assert signal.getsignal(signal.SIGCHLD) is handler
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 @dataclass(frozen=True)
@@ -241,6 +273,21 @@ def test_deciders_are_asked_again(tmp_path, interrupter):
     assert run.statistics().deciders["decide"].late == 0
 
 
+def test_a_run_ends_as_it_must(tmp_path):
+    """A worker's death that is noticed while a failed run closes does not keep it from that."""
+    killer, error = Interrupter(signal.SIGCHLD, WorkerDiedError), ConnectionError("its pipe")
+    more, at = True, 2  # at 1 it comes instead of `__exit__`
+    while more:
+        run = Run(f"run {at}", dir=tmp_path, options=QUICK)
+        with deaths_raise():
+            more = killer.interrupt(lambda run=run: run.__exit__(type(error), error, None), at)
+        assert run.closed
+        (ending,) = JournalAsserter(run.dir).of(RunEnded)
+        assert ending.outcome == "failed"
+        at += 1 if at < 60 else 23
+    assert at > 10
+
+
 @pytest.mark.usefixtures("interrupter")  # has SIGINT raise
 def test_the_first_event_of_a_class():
     """What pydantic builds on first use is not spoilt, and Ctrl-C is not swallowed there."""
@@ -297,6 +344,23 @@ class TestDeferred:
         with pytest.raises(KeyboardInterrupt):
             work()
         assert done == ["first"]
+
+    def test_a_child_that_ends(self):
+        """What SIGCHLD's handler does waits for the end of the outermost block."""
+        done: list[str] = []
+
+        def work() -> None:
+            with deaths_raise(), deferred_interrupt():
+                with deferred_interrupt():
+                    signal.raise_signal(signal.SIGCHLD)
+                    signal.raise_signal(signal.SIGINT)
+                    done.append("inner")
+                done.append("outer")
+
+        with pytest.raises(KeyboardInterrupt) as raised:
+            work()
+        assert done == ["inner", "outer"]
+        assert isinstance(raised.value.__context__, WorkerDiedError)
 
     def test_leaves_other_threads_and_handlers_alone(self):
         """Only the main thread is interrupted, and only a handler that raises is put off."""
