@@ -36,6 +36,9 @@ _LOOKS: Final = 20
 _PATIENCE: Final = 1.0
 """Seconds that closing waits for the thread, which may be waiting for the store."""
 
+_DYING: Final = 0.5
+"""Seconds within which a process whose files are closed has ended, on a busy machine."""
+
 _UNSEEN: Final = (
     "nothing could be seen while it lasted: C code held the interpreter's lock, or the process was "
     "stopped"
@@ -105,18 +108,17 @@ class Watchdog:
         self._ending.set()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(_PATIENCE)
-        if self._abandoned or self._thread.is_alive():
-            self._abandoned = True
-            return
-        if error is not None and not isinstance(error, RanksError) and not self._told_dead:
+        if error is not None and not isinstance(error, RanksError):
             self._report_failure(error)
         self._abandoned = True
 
     def _report_failure(self, error: BaseException) -> None:
         """Report a worker that died, if that is what training fails with."""
+        if self._abandoned or self._told_dead:
+            return
         which = named_in(error_text(error))
         if which is None and isinstance(error, ConnectionError | EOFError):
-            which = next(iter(look_after().dead), None)  # its end may come as its pipe's
+            which = _dying()  # its end may come as its pipe's
         if which is None:
             return
         failed = {"stacks": "".join(traceback.format_exception(error))[-STACKS_OF_RANK:]}
@@ -139,7 +141,7 @@ class Watchdog:
 
     def _turn(self, now: float, *, over: bool) -> None:
         before, last = self._view.passed, self._lateness
-        seen = self._view.look(now)
+        seen = self._view.look(now, self._judge.is_long)
         self._lateness = lateness = self._judge.look(seen)
         if not self._reports.open:
             self._passed = seen.passed
@@ -197,3 +199,13 @@ class Watchdog:
             dead=self._workers.dead,
             stopped=self._workers.stopped,
         )
+
+
+def _dying() -> str | None:
+    """The worker that has died just now; its files are closed before that can be seen."""
+    deadline = time.monotonic() + _DYING
+    found = look_after()
+    while found.count and not found.dead and time.monotonic() < deadline:
+        time.sleep(0.01)
+        found = look_after()
+    return next(iter(found.dead), None)

@@ -100,9 +100,9 @@ class Judge:
             self._learn((seen.now - self._counted) / passed, passed)
             self._counted = seen.now
             self._since = last.now  # the last safe point may have been right behind that look
-        if self._known < _KNOWN:
-            return Lateness(seen.now - self._since, math.inf, ended)
-        return Lateness(seen.now - self._since, self._limit(seen.now), ended)
+        silent = seen.now - self._since
+        limit = math.inf if self._known < _KNOWN else self._limit(silent)
+        return Lateness(silent, limit, ended)
 
     def _learn(self, duration: float, count: int) -> None:
         if self._excused:  # it began before, or warmed up
@@ -112,16 +112,18 @@ class Judge:
         self._durations.append((duration, count))
         self._p99 = None
 
+    def is_long(self, seconds: float) -> bool:
+        """Whether a silence of so many seconds is one to be reported, as far as steps are known."""
+        return self._known >= _KNOWN and seconds >= REPORTS * self._limit(seconds)
+
     def _ended(self, now: float) -> float:
         """How long it was silent, if that was long enough to be reported."""
         silent = now - self._since
-        if self._known < _KNOWN or silent < REPORTS * self.floor:
-            return 0.0
-        return silent if silent >= REPORTS * self._limit(now) else 0.0
+        return silent if self.is_long(silent) else 0.0
 
-    def _limit(self, now: float) -> float:
+    def _limit(self, silent: float) -> float:
         """The limit; steps are only counted where it matters."""
-        if now - self._since < ASKS * self.floor:
+        if silent < ASKS * self.floor:
             return self.floor
         if self._p99 is None:
             self._p99 = quantile(self._durations, _QUANTILE)

@@ -22,20 +22,23 @@ _TORCH: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Those that do not work.
+    """How many there are, and those that do not work.
 
     Attributes:
+        count: How many, the dead among them until torch has waited for them.
         dead: Process and cause of death of each that died; one that ended in order is not among
             them.
         stopped: Processes that a signal or a debugger has stopped.
     """
 
+    count: int = 0
     dead: tuple[str, ...] = ()
     stopped: tuple[str, ...] = ()
 
 
 def look_after() -> Workers:
     """Look at all workers there are; takes some 10 microseconds for each child."""
+    count = 0
     dead: list[str] = []
     stopped: list[str] = []
     for pid in _children():
@@ -47,11 +50,12 @@ def look_after() -> Workers:
         state = rest.split()[0]
         if name != _NAME:
             continue
+        count += 1
         if state in {"T", "t"}:
             stopped.append(f"process {pid}")
         elif state == "Z" and (how := _died(pid)):
             dead.append(f"process {pid}, {how}")
-    return Workers(tuple(dead), tuple(stopped))
+    return Workers(count, tuple(dead), tuple(stopped))
 
 
 def named_in(error: str) -> str | None:

@@ -20,7 +20,7 @@ from tests.waiting import HANG
 
 FOLDER = Path(sys.argv[1])
 RANK = int(os.environ["RANK"])
-STALLED = 60
+STALLED = 300
 
 
 def meet() -> None:
