@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell cat constraints.txt)
 # Most tests wait for processes, sockets and time, so more of them than cores get on together.
-PARALLEL ?= -n 3
+PARALLEL ?= -n 4
 
 .PHONY: demo test test-vendors check coverage wheel-test soak bench bench-peers bench-trainer bench-gpu bench-trackers docs site format clean help
 
