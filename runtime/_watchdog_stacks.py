@@ -131,7 +131,7 @@ def _activity(frames: list[FrameType]) -> Activity:
     for part, activity in _INNERMOST:
         if part in inner:
             return activity
-    line = linecache.getline(files[0], frames[0].f_lineno)
+    line = linecache.getline(files[0], _line(frames[0]))
     return "device" if _WAITS.search(line) else "code"
 
 
@@ -140,7 +140,13 @@ def _place(frames: list[FrameType]) -> str:
     own = (frame for frame in frames if not _is_library(frame.f_code.co_filename))
     frame = next(own, frames[0])
     code = frame.f_code
-    return f"{code.co_filename}:{frame.f_lineno} in {code.co_qualname}"
+    return f"{code.co_filename}:{_line(frame)} in {code.co_qualname}"
+
+
+def _line(frame: FrameType) -> int:
+    """The line a frame is at; its function's first where an instruction belongs to none."""
+    line: int | None = frame.f_lineno
+    return frame.f_code.co_firstlineno if line is None else line
 
 
 def _is_library(file: str) -> bool:
@@ -153,7 +159,7 @@ def _written(frame: FrameType) -> str:
         if len(lines) == _FRAMES:
             lines.append("  ...\n")
             break
-        file, line = each.f_code.co_filename, each.f_lineno
+        file, line = each.f_code.co_filename, _line(each)
         source = linecache.getline(file, line).strip()
         shown = f"    {source}\n" if source else ""
         lines.append(f'  File "{file}", line {line}, in {each.f_code.co_qualname}\n{shown}')
