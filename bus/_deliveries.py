@@ -69,7 +69,7 @@ class Deliveries:
             sink,
             context,
             self._feed,
-            disk=disk.call,
+            disk=disk.call_in_turn,
             announce=lambda each: announce(each.account, self._publish),
             pace=self._pace,
             asks=self._asks,

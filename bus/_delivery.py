@@ -199,7 +199,7 @@ class Delivery:
                     self._pending = await self._collector.count_pending()
             except LostOwnershipError:
                 log.info("%r: another process delivers now", self.sink.name)
-            except (OSError, UnavailableError) as error:
+            except OSError as error:
                 log.debug("what waits for %s could not be counted: %s", self.sink.name, error)
         self._file.release()
 
@@ -327,7 +327,7 @@ class Delivery:
             log.warning("%s refused an event; see %s: %s", self.sink.name, self._dead.path, words)
         try:
             await self._disk(self._dead.bury, record, words)
-        except (OSError, UnavailableError) as error:
+        except OSError as error:
             log.warning("a dead letter could not be kept: %s", error)
 
     def _understood(self, error: BaseException) -> DeliveryError:
@@ -385,7 +385,7 @@ class Delivery:
         self.cursor.state = dict(self._state)
         try:
             await self._disk(self._file.save, self.cursor)
-        except (OSError, UnavailableError) as error:
+        except OSError as error:
             # Going on without it can only send something twice; standing still helps nobody.
             log.debug("%s cannot be written: %s", self._file.path, error)
 

@@ -133,12 +133,14 @@ class Destinations:
                 cursor = cursors.get(each.name) or Cursor(sink=each.name)
                 sink = self._sinks[each.name]
                 reader = FeedReader(Feed(self._run_dir), sink.ranks)
+                waiting = count_waiting(reader, cursor, names_of(sink.wants))
                 counts = cursor.counts
+                delivered = max(each.delivered, counts.delivered)
+                dead = max(each.dead, counts.dead)
+                # What was done and not noted any more is sent again, but does not wait.
+                unnoted = delivered - counts.delivered + dead - counts.dead
                 found[each.name] = replace(
-                    each,
-                    delivered=max(each.delivered, counts.delivered),
-                    dead=max(each.dead, counts.dead),
-                    pending=count_waiting(reader, cursor, names_of(sink.wants)),
+                    each, delivered=delivered, dead=dead, pending=max(0, waiting - unnoted)
                 )
         except OSError as error:
             log.debug("what waits for the sinks could not be counted: %s", error)

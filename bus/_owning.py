@@ -6,7 +6,6 @@ import anyio
 
 from bus._collector import Disk
 from bus._cursor import Cursor, CursorFile, StillOwnedError
-from bus._failures import UnavailableError
 from bus._patience import OverError, Patience
 
 
@@ -53,7 +52,7 @@ class Owning:
                 if self._gives_way is None:
                     raise
                 self._tell(str(error))
-            except (OSError, UnavailableError) as error:
+            except OSError as error:
                 self._tell(f"the cursor cannot be written: {error}")
             else:
                 return cursor

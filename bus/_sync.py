@@ -122,7 +122,7 @@ class _Sync:
                 sink,
                 self._context,
                 feed,
-                disk=worker.call,
+                disk=worker.call_in_turn,
                 take_over=self._take_over,
                 patient=False,
                 pace=self._pace,

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -12,6 +12,9 @@ import anyio.lowlevel
 from bus._failures import UnavailableError
 
 Result = TypeVar("Result")
+
+_GLANCE: Final = 0.005
+"""Seconds between two looks whether an abandoned call has returned."""
 
 
 class Worker:
@@ -65,6 +68,12 @@ class Worker:
                 else RuntimeError(f"{function.__name__} raised {error!r}")
             )
         return outcome[0]
+
+    async def call_in_turn(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Make a call as soon as one that was abandoned has returned."""
+        while self._busy is not None:  # noqa: ASYNC110 - whoever gave up on it set no event
+            await anyio.sleep(_GLANCE)
+        return await self.call(function, *arguments)
 
     @property
     def is_busy(self) -> bool:

@@ -86,7 +86,7 @@ class _Running:
             sink,
             self._handover.context,
             feed,
-            disk=disk.call,
+            disk=disk.call_in_turn,
             announce=self._tell,
             pace=Pace(look=self._handover.look),
             asks=lambda request: self._write(_asking(delivery, request)),

@@ -2,13 +2,18 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from bus import (
     JOURNAL_FOLDER,
     Batch,
+    BatchLimits,
     BlockingSink,
     Bus,
     ClosedError,
@@ -19,7 +24,9 @@ from bus import (
     SinkStateChanged,
     State,
     UnavailableError,
+    list_cursors,
 )
+from bus._worker import Worker
 from tests.bus.delivery.conftest import ScriptedSink
 from tests.bus.delivery.elsewhere import FileSink
 from tests.waiting import HANG
@@ -166,3 +173,41 @@ def test_a_bus_without_memory_delivers_nothing(context, tmp_path):
     with pytest.raises(ValueError, match="without a journal"):
         bus.add_sink(FileSink(path=tmp_path / "out"), context)
     bus.close(1)
+
+
+class Tens(ScriptedSink):
+    """Batches of ten."""
+
+    limits = BatchLimits(events=10, age=0.0)
+
+
+def test_a_disk_that_is_slow_at_the_end(write_run):
+    """What is being noted as the time is over is noted first, and what waits is counted then."""
+    run, sink, worker = write_run(30), Tens(), Worker("disk")
+    noting, go_on = threading.Event(), threading.Event()
+
+    async def disk(function: Callable[..., object], *arguments: object) -> object:
+        def slow() -> object:
+            if function.__name__ == "save" and len(sink.got) == 20:
+                noting.set()
+                assert go_on.wait(HANG)
+            return function(*arguments)
+
+        return await worker.call_in_turn(slow)
+
+    delivery = run.delivery(sink, disk=disk)
+
+    async def cut_off() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(delivery.run)
+            await anyio.to_thread.run_sync(noting.wait)
+            delivery.abandon()
+            while "release" not in sink.calls:
+                await anyio.lowlevel.checkpoint()
+            await anyio.wait_all_tasks_blocked()
+            go_on.set()
+
+    anyio.run(cut_off)
+    worker.end()
+    assert (delivery.account.delivered, delivery.account.pending) == (20, 10)
+    assert list_cursors(run.dir)["scripted"].counts.delivered == 20
