@@ -12,6 +12,7 @@ import runtime
 from bus import AlertRaised, AnomalyDetected, DecisionApplied, Save
 from bus.testing import JournalAsserter
 from runtime._loss_band import LossBand
+from tests.runtime.late_device import Later
 from tests.waiting import HANG
 
 EVERY = 4
@@ -302,30 +303,10 @@ class Reads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class Kept:
-    """A device that keeps what it is given, and reads it outside of training."""
-
-    def take(self, tensors):
-        """Keep them."""
-        return _Keeping(dict(tensors))
-
-
-class _Keeping:
-    def __init__(self, tensors):
-        self._tensors = tensors
-
-    def ready(self):
-        return True
-
-    def values(self):
-        with torch.utils._python_dispatch._disable_current_modes():
-            return {name: float(each) for name, each in self._tensors.items()}
-
-
 class TestOnTheDevice:
     def test_nothing_is_read(self, new_run):
         """Hundreds of operators, and not one that waits; what is found is found all the same."""
-        run = new_run(snapshots={"cpu": Kept()})
+        run = new_run(snapshots={"cpu": Later()})
         guard = run.guard(on_spike="stop", every=EVERY, window=WINDOW)
         losses, norms = bad_at(45, 9.0), noisy(1)
         with Reads() as reads:

@@ -8,7 +8,8 @@ import torch
 import runtime
 from bus import AlertRaised, AnomalyDetected, JournalReader
 from bus.testing import JournalAsserter
-from tests.runtime.trainer.test_no_reads import Later, Watch
+from tests.runtime.late_device import Later
+from tests.runtime.trainer.test_no_reads import Watch
 
 EVERY = 4
 

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import runtime
 from tests.runtime.cuda_profile import Profile
+from tests.runtime.late_device import Later
 from tests.runtime.trainer.resume_parts import Samples, outcome
 
 OPERATORS = frozenset({"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "unique"})
@@ -54,30 +55,6 @@ class Methods(TorchFunctionMode):
         if name in METHODS:
             self.found.append(name)
         return func(*args, **(kwargs or {}))
-
-
-class Later:
-    """A device that answers when it is asked on another thread, or at the end."""
-
-    def take(self, tensors):
-        """Keep the tensors; they are never changed in place."""
-        return Taken(dict(tensors))
-
-
-class Taken:
-    """Values on their way."""
-
-    def __init__(self, tensors):
-        self._tensors = tensors
-
-    def ready(self):
-        """At once, so that whoever reads what is ready is found out."""
-        return True
-
-    def values(self):
-        """Read them, as a device's answer and not as an operation of training."""
-        with torch.utils._python_dispatch._disable_current_modes():
-            return {name: float(each) for name, each in self._tensors.items()}
 
 
 class Watch(runtime.TrainerCallback):
